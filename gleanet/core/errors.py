@@ -1,0 +1,57 @@
+"""The error tree. A user can cause each of these; the command line prints them as one line, without a traceback.
+
+    GleanetError                 exit code 1: the work failed
+    ├── BadInput                 exit code 2: what was asked for or given cannot be used
+    │   ├── DataError            data set missing, truncated, not what its name says
+    │   ├── ModelError           unknown or unusable network
+    │   │   └── CheckpointError  a checkpoint that cannot be read or belongs to another network
+    │   ├── BudgetError          no plan meets the budget; says how far it could go
+    │   └── SettingsError        unknown key, value out of range
+    ├── ExportError              the exported file does not compute what the network computes
+    ├── QuantizationError        no method gives a file that loads
+    └── StoreError               a file or run folder cannot be written or read back
+
+A message says what is wrong, with which value, and what to do, in one line.
+"""
+
+
+class GleanetError(Exception):
+    """Base of every error that gleanet raises on purpose."""
+
+    exit_code = 1
+
+
+class BadInput(GleanetError):
+    exit_code = 2
+
+
+class DataError(BadInput):
+    pass
+
+
+class ModelError(BadInput):
+    pass
+
+
+class CheckpointError(ModelError):
+    pass
+
+
+class BudgetError(BadInput):
+    pass
+
+
+class SettingsError(BadInput):
+    pass
+
+
+class ExportError(GleanetError):
+    pass
+
+
+class QuantizationError(GleanetError):
+    pass
+
+
+class StoreError(GleanetError):
+    pass

@@ -1,0 +1,41 @@
+"""Files that are either whole or absent: written to a temporary name beside the target, then renamed."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import mkstemp
+
+from gleanet.core.errors import StoreError
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``target``; on success it takes the target's place, on any failure it is removed and the target is untouched.
+
+    Raises:
+        StoreError: the folder cannot be written (read-only, disk full).
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        os.close(handle)
+    except OSError as error:
+        raise StoreError(f"cannot write {target}: {error.strerror}") from error
+    temporary = Path(name)
+    try:
+        yield temporary
+        with open(temporary, "rb") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(target)
+    except OSError as error:
+        raise StoreError(f"cannot write {target}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(target: Path, data: bytes) -> None:
+    """Write ``data`` to ``target`` atomically."""
+    with replacing(target) as temporary:
+        temporary.write_bytes(data)

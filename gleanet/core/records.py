@@ -1,0 +1,179 @@
+"""The frozen records that stages hand to each other and that ``run.json`` holds. Fractions are in [0, 1], times in milliseconds, sizes in bytes.
+
+Everything here is plain data: JSON out with :func:`dumps`, JSON in with :func:`loads`, which checks every type.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import msgspec
+
+from gleanet.core.errors import StoreError
+
+FORMAT_VERSION = 1
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Record = TypeVar("Record")
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How pixels become input: ``(pixel / 255 - mean) / std`` per channel. The JSON of the ONNX metadata key ``gleanet.preprocess``."""
+
+    layout: str = "NCHW"
+    color: str = "RGB"
+    range: tuple[float, float] = (0.0, 1.0)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Top-1 accuracy with its 95 % Wilson score interval (E. B. Wilson, 1927), fractions."""
+
+    correct: int
+    n: int
+    low: float
+    high: float
+
+    @property
+    def value(self) -> float:
+        return self.correct / self.n
+
+
+@dataclass(frozen=True)
+class Change:
+    """Paired difference of two accuracies on the same images, with a 95 % interval, fractions. Positive: better than the baseline."""
+
+    delta: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one call with ``batch`` images on ``threads`` threads."""
+
+    batch: int
+    threads: int
+    repeats: int
+    p50_ms: float
+    p90_ms: float
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of one file. ``macs`` is multiply-accumulates of one image, counted from the graph; ``memory`` is peak resident bytes."""
+
+    file: str
+    runtime: str
+    macs: int
+    params: int
+    bytes: int
+    accuracy: Accuracy | None = None
+    latencies: tuple[Latency, ...] = ()
+    change: Change | None = None
+    agreement: float | None = None
+    speedup: dict[str, float] = field(default_factory=dict)
+    memory: int | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the result table. ``role`` is one of given, fine-tuned, one-shot, recovered, quantized."""
+
+    label: str
+    role: str
+    measured: Measurement
+
+
+@dataclass(frozen=True)
+class LayerWidth:
+    """Channels of one prunable group before and after, and the MACs of the layer that produces it."""
+
+    layer: str
+    before: int
+    after: int
+    macs_before: int
+    macs_after: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One quantization method that was tried. ``verdict`` is chosen, slower, too inaccurate or failed; ``reason`` says it in words."""
+
+    method: str
+    verdict: str
+    reason: str
+    file: str | None = None
+    bytes: int | None = None
+    accuracy: Accuracy | None = None
+    change: Change | None = None
+    agreement: float | None = None
+    sqnr_db: float | None = None
+    latencies: tuple[Latency, ...] = ()
+    nodes: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    epoch: float
+    step: int
+    lr: float
+    loss: float
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Learning curve of one training: ``accuracy`` is on the evaluation images, a fraction."""
+
+    name: str
+    points: tuple[CurvePoint, ...]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One execution: the whole of ``run.json``. ``status`` is running, done, below bar, failed or interrupted."""
+
+    id: str
+    command: str
+    model: str
+    status: str
+    started: str
+    seconds: float
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    machine: dict[str, Any]
+    data: dict[str, Any] = field(default_factory=dict)
+    rows: tuple[Row, ...] = ()
+    widths: tuple[LayerWidth, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    curves: tuple[Curve, ...] = ()
+    notes: tuple[str, ...] = ()
+    results: dict[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+
+def dumps(record: object) -> bytes:
+    """Encode a record as indented JSON (UTF-8)."""
+    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+
+
+def loads(data: bytes, kind: type[Record], where: str) -> Record:
+    """Decode JSON into ``kind``, checking every field; ``where`` names the source in the error.
+
+    Raises:
+        StoreError: not JSON, a field of the wrong type, or written by a newer version of gleanet.
+    """
+    try:
+        raw = msgspec.json.decode(data)
+        version = raw.get("format_version", FORMAT_VERSION) if isinstance(raw, dict) else FORMAT_VERSION
+        if isinstance(version, int) and version > FORMAT_VERSION:
+            raise StoreError(f"{where} was written by a newer gleanet (format {version}, this one reads up to {FORMAT_VERSION}): upgrade gleanet")
+        return msgspec.convert(raw, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise StoreError(f"{where} is not a {kind.__name__} record: {error}") from error

@@ -1,0 +1,10 @@
+from gleanet.measure.accuracy import predict as predict
+from gleanet.measure.compare import compare as compare
+from gleanet.measure.graph import LayerCost as LayerCost
+from gleanet.measure.graph import graph_cost as graph_cost
+from gleanet.measure.graph import graph_layers as graph_layers
+from gleanet.measure.metadata import Metadata as Metadata
+from gleanet.measure.metadata import read_metadata as read_metadata
+from gleanet.measure.runtime import open_session as open_session
+from gleanet.measure.runtime import read_model as read_model
+from gleanet.measure.timing import latency as latency

@@ -1,0 +1,244 @@
+"""ONNX files in ONNX Runtime: read safely, opened with a fixed number of threads, refused with one line when they cannot be used."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from google.protobuf.message import DecodeError, EncodeError  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
+
+from gleanet.core.errors import BadInput, ModelError
+
+StrPath = str | os.PathLike[str]
+
+# Everything ONNX Runtime raises; its classes share no base but Exception.
+ORT_ERRORS: tuple[type[Exception], ...] = tuple(
+    getattr(ort_errors, name)
+    for name in (
+        "Fail",
+        "InvalidArgument",
+        "NoSuchFile",
+        "NoModel",
+        "EngineError",
+        "RuntimeException",
+        "InvalidProtobuf",
+        "NotImplemented",
+        "InvalidGraph",
+        "EPFail",
+    )
+    if hasattr(ort_errors, name)
+)
+
+_DTYPES: dict[str, Any] = {
+    "tensor(float)": np.float32,
+    "tensor(uint8)": np.uint8,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+}
+
+
+def runtime_name() -> str:
+    """The runtime and its version, as it stands in records: ``onnxruntime 1.32.0``."""
+    return f"onnxruntime {ort.__version__}"
+
+
+def one_line(error: BaseException, limit: int = 200) -> str:
+    """The message of ``error`` without line breaks, cut to ``limit`` characters."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open ONNX Runtime session of a model with one image input.
+
+    Attributes:
+        path: the file it came from.
+        input: name of the input tensor; ``dtype`` its numpy type; ``shape`` its shape, None where a dimension is free.
+        outputs: names of the outputs, the first one holds the logits.
+    """
+
+    path: Path
+    session: Any
+    input: str
+    dtype: Any
+    shape: tuple[int | None, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def batch(self) -> int | None:
+        """The batch size the file demands, None when any will do."""
+        return self.shape[0] if self.shape else None
+
+    def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Logits [N, K] float32 of ``images`` [N, ...] in the model's own input type.
+
+        Raises:
+            ModelError: the runtime refuses, for instance because of another shape.
+        """
+        try:
+            logits: NDArray[Any] = self.session.run([self.outputs[0]], {self.input: images})[0]
+        except ORT_ERRORS as error:
+            raise ModelError(f"{self.path} does not run on input {images.dtype} {list(images.shape)}: {one_line(error)}") from error
+        return logits.reshape(len(images), -1).astype(np.float32, copy=False)
+
+    def image_shape(self, given: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        """Shape of one image; free dimensions are taken from ``given``.
+
+        Raises:
+            BadInput: a dimension is free and ``given`` does not say what it is.
+        """
+        own = self.shape[1:]
+        if given is not None and len(given) == len(own):
+            return tuple(g if s is None else s for s, g in zip(own, given, strict=True))
+        if any(s is None for s in own):
+            raise BadInput(f"{self.path} leaves the image size open ({list(own)}): give images, or export it with a fixed size")
+        return tuple(s for s in own if s is not None)
+
+
+def read_model(path: StrPath, *, weights: bool = True) -> onnx.ModelProto:
+    """Parse an ONNX file; tensors stored outside must lie inside the file's own folder.
+
+    Args:
+        path: the file.
+        weights: also read external tensors into the model.
+
+    Raises:
+        ModelError: missing, unreadable, not ONNX, or external data that leaves the folder, is absolute, a symbolic link, or missing.
+    """
+    file = Path(path)
+    try:
+        data = file.read_bytes()
+    except IsADirectoryError as error:
+        raise ModelError(f"{file} is a folder: give an ONNX file") from error
+    except OSError as error:
+        raise ModelError(f"cannot read {file}: {error.strerror or error}") from error
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except (DecodeError, RuntimeError) as error:
+        raise ModelError(f"{file} is not an ONNX file, or it is truncated ({len(data)} bytes)") from error
+    if not model.ir_version or not model.graph.output:
+        raise ModelError(f"{file} is not an ONNX file: it holds no graph")
+    outside = check_external(model, file)
+    if weights and outside:
+        try:
+            onnx.load_external_data_for_model(model, str(file.parent))
+        except (OSError, ValueError, onnx.checker.ValidationError) as error:
+            raise ModelError(f"{file}: external data cannot be read: {one_line(error)}") from error
+    return model
+
+
+def check_external(model: onnx.ModelProto, file: Path) -> tuple[Path, ...]:
+    """The external data files of ``model``, each checked to lie inside the folder of ``file``.
+
+    Raises:
+        ModelError: a location is absolute, climbs out, passes through a symbolic link, or does not exist.
+    """
+    folder = file.parent.resolve()
+    found: dict[Path, None] = {}
+    for tensor in _tensors(model):
+        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+            continue
+        location = next((entry.value for entry in tensor.external_data if entry.key == "location"), "")
+        parts = Path(location).parts
+        if not location or "\0" in location or "\\" in location or ":" in location or Path(location).is_absolute() or ".." in parts:
+            raise ModelError(f"{file}: external data {location!r} of tensor {tensor.name!r} must be a relative path inside {folder}")
+        target = folder / location
+        links = [folder.joinpath(*parts[: i + 1]) for i in range(len(parts)) if folder.joinpath(*parts[: i + 1]).is_symlink()]
+        if links or not target.resolve().is_relative_to(folder):
+            raise ModelError(
+                f"{file}: external data {location!r} of tensor {tensor.name!r} is a link that may leave {folder}: copy the data there"
+            )
+        if not target.is_file():
+            raise ModelError(f"{file}: external data file {target} is missing: copy it beside the model")
+        found[target] = None
+    return tuple(found)
+
+
+def open_session(path: StrPath, *, threads: int = 1, optimize: bool = True, optimized: StrPath | None = None) -> Session:
+    """Open ``path`` on the CPU.
+
+    ``threads`` threads work on one operator, one operator runs at a time. Worker threads stop spinning when a call returns, so that
+    sessions that take turns do not steal each other's cores.
+
+    Args:
+        path: an ONNX file with exactly one input.
+        threads: > 0.
+        optimize: False switches ONNX Runtime's graph optimizations off (needed to see what a QDQ model means, not how it is run).
+        optimized: also write the graph that the runtime made of it to this path.
+
+    Raises:
+        ModelError: unreadable, not ONNX, refused by ONNX Runtime, more than one input, or an input type that is not float or uint8.
+    """
+    file = Path(path)
+    read_model(file, weights=False)  # our own checks first: ONNX Runtime would follow external data anywhere it can
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    try:
+        session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
+    except ORT_ERRORS as error:
+        raise ModelError(f"ONNX Runtime {ort.__version__} cannot run {file}: {one_line(error)}") from error
+    inputs = session.get_inputs()
+    if len(inputs) != 1:
+        raise ModelError(f"{file} has {len(inputs)} inputs ({', '.join(i.name for i in inputs)}): an image classifier has one")
+    if inputs[0].type not in _DTYPES:
+        raise ModelError(f"{file} wants {inputs[0].type} input: only float and uint8 images are supported")
+    shape = tuple(size if isinstance(size, int) else None for size in inputs[0].shape)
+    outputs = tuple(o.name for o in session.get_outputs())
+    return Session(path=file, session=session, input=inputs[0].name, dtype=np.dtype(_DTYPES[inputs[0].type]), shape=shape, outputs=outputs)
+
+
+def serialize(model: onnx.ModelProto) -> bytes:
+    """``model`` as bytes that are the same for the same model.
+
+    Raises:
+        ModelError: larger than the 2 GB a single ONNX file can hold.
+    """
+    try:
+        return bytes(model.SerializeToString(deterministic=True))
+    except (EncodeError, ValueError) as error:
+        raise ModelError(f"the model does not fit into one ONNX file (limit 2 GB): {one_line(error)}") from error
+
+
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor a file can hold: initializers, sparse ones, attributes, sub-graphs, functions."""
+    yield from _graph_tensors(model.graph)
+    for function in model.functions:
+        for node in function.node:
+            yield from _node_tensors(node)
+
+
+def _graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        yield from _node_tensors(node)
+
+
+def _node_tensors(node: onnx.NodeProto) -> Iterator[onnx.TensorProto]:
+    for attribute in node.attribute:
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        if attribute.HasField("sparse_tensor"):
+            yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+        if attribute.HasField("g"):
+            yield from _graph_tensors(attribute.g)
+        for graph in attribute.graphs:
+            yield from _graph_tensors(graph)

@@ -1,0 +1,126 @@
+"""How long one call takes: candidates take turns, so that whatever else the machine does hits all of them alike."""
+
+import gc
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gleanet.core.progress import SILENT, Progress
+from gleanet.core.records import Latency
+from gleanet.measure.runtime import Session, StrPath, open_session
+
+Key = TypeVar("Key")
+PathT = TypeVar("PathT", bound=StrPath)
+
+WARM_UP = 3
+MIN_ROUNDS = 15
+MAX_ROUNDS = 300
+SECONDS = 0.6  # per candidate and batch size, when the rounds are not given
+FAST = 0.005  # calls shorter than this are preceded by one that is not counted: the caches then hold this model, not its rival
+
+
+def latency(
+    paths: Sequence[PathT],
+    *,
+    batches: Sequence[int] = (1, 64),
+    threads: int = 1,
+    rounds: int | None = None,
+    seconds: float = SECONDS,
+    image_shape: tuple[int, ...] | None = None,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> dict[PathT, tuple[Latency, ...]]:
+    """Time ONNX files against each other, interleaved: every round calls every file once, in a new random order.
+
+    Args:
+        paths: the files.
+        batches: images per call. A file with another fixed batch is not timed at this size.
+        threads: threads per call.
+        rounds: calls that are counted for each file and batch; None: until ``seconds`` per file are spent, at least 15 and at most 300.
+        image_shape: shape of one image, for files that leave it open.
+
+    Returns:
+        for each path one record per batch size: number of calls, median and 90th percentile in milliseconds.
+
+    Raises:
+        ModelError: a file cannot be read or run.
+    """
+    sessions = {path: open_session(path, threads=threads) for path in paths}
+    found: dict[PathT, list[Latency]] = {path: [] for path in paths}
+    for size in batches:
+        calls = {path: _call(s, size, image_shape, seed) for path, s in sessions.items() if s.batch in (None, size)}
+        with progress.task(f"Time at batch {size}", None, "rounds") as advance:
+            samples = interleaved(calls, rounds=rounds, seconds=seconds, seed=seed, advance=advance)
+        for path, times in samples.items():
+            found[path].append(summary(times, batch=size, threads=threads))
+    return {path: tuple(records) for path, records in found.items()}
+
+
+def interleaved(
+    calls: Mapping[Key, Callable[[], object]],
+    *,
+    rounds: int | None = None,
+    seconds: float = SECONDS,
+    seed: int = 0,
+    advance: Callable[[int], None] = lambda units: None,
+) -> dict[Key, NDArray[np.float64]]:
+    """Seconds of each call, ``{key: [rounds]}``; see :func:`latency`. The garbage collector rests meanwhile."""
+    keys = list(calls)
+    if not keys:
+        return {}
+    rng = np.random.default_rng(seed)
+    fast = {key: _warm_up(calls[key]) < FAST for key in keys}
+    samples: dict[Key, list[float]] = {key: [] for key in keys}
+    start, done = time.perf_counter(), 0
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        while done < rounds if rounds is not None else _unfinished(done, time.perf_counter() - start, seconds * len(keys)):
+            for index in rng.permutation(len(keys)):
+                key = keys[index]
+                call = calls[key]
+                if fast[key]:
+                    call()
+                begin = time.perf_counter()
+                call()
+                samples[key].append(time.perf_counter() - begin)
+            done += 1
+            advance(1)
+    finally:
+        if collecting:
+            gc.enable()
+    return {key: np.asarray(times) for key, times in samples.items()}
+
+
+def summary(seconds: NDArray[np.float64], *, batch: int, threads: int) -> Latency:
+    """Median and 90th percentile of the samples, in milliseconds."""
+    p50, p90 = np.percentile(seconds * 1e3, [50, 90])
+    return Latency(batch=batch, threads=threads, repeats=len(seconds), p50_ms=float(p50), p90_ms=float(p90))
+
+
+def _unfinished(done: int, spent: float, budget: float) -> bool:
+    return done < MIN_ROUNDS or (done < MAX_ROUNDS and spent < budget)
+
+
+def _warm_up(call: Callable[[], object]) -> float:
+    """Run ``call`` a few times; seconds of the fastest."""
+    best = float("inf")
+    for _ in range(WARM_UP):
+        begin = time.perf_counter()
+        call()
+        best = min(best, time.perf_counter() - begin)
+    return best
+
+
+def _call(session: Session, batch: int, image_shape: tuple[int, ...] | None, seed: int) -> Callable[[], object]:
+    shape = (batch, *session.image_shape(image_shape))
+    rng = np.random.default_rng(seed)
+    images: NDArray[Any]
+    if session.dtype == np.uint8:
+        images = rng.integers(0, 256, shape, dtype=np.uint8)
+    else:
+        images = rng.standard_normal(shape, dtype=np.float32).astype(session.dtype, copy=False)
+    return lambda: session.run(images)

@@ -1,0 +1,99 @@
+"""``build``: from what a user calls a network to an ``nn.Module`` with its architecture record."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gleanet.core.errors import CheckpointError, ModelError
+from gleanet.nn.architecture import Architecture, architecture_of, has_architecture, set_architecture
+from gleanet.nn.checkpoint import is_checkpoint, load, read_header
+from gleanet.nn.cost import class_count
+from gleanet.nn.factory import NAMES, accepts, is_builtin, make
+from gleanet.nn.models import SMALL
+from gleanet.nn.surgery import replace_activations
+from gleanet.nn.weights import load_weights
+
+
+def build(
+    name: str | Path,
+    *,
+    weights: str | Path | None = None,
+    num_classes: int | None = None,
+    activation: str | None = None,
+    widths: Mapping[str, int] | None = None,
+    seed: int | None = None,
+) -> nn.Module:
+    """Make a network, optionally with a checkpoint's weights.
+
+    Args:
+        name: resnet8, resnet20, resnet32, resnet44, resnet56, resnet110; a ``.gleanet`` file; or "package.module:function" of the user's
+            own code, which is imported (the current directory counts) and must return an ``nn.Module``.
+        weights: a state dict (``.th``, ``.pt``, ``.pth``, ``.safetensors``), or a ``.gleanet`` file of the same network, whose widths and
+            activations then hold.
+        num_classes: logits; default 10, or what the file has.
+        activation: a name of ``ACTIVATIONS``; default relu, or what the file has.
+        widths: path of an inner convolution ("layer1.0.conv1") -> channels; built-in networks only.
+        seed: of the initial weights; None: torch's global generator.
+
+    Returns:
+        The network on the CPU with attribute ``architecture``; in evaluation mode if it has a file's weights, else in training mode.
+
+    Raises:
+        ModelError: unknown or unusable network, or another number of classes.
+        CheckpointError: the file cannot be used for it.
+    """
+    name = str(name)
+    if not is_builtin(name) and (Path(name).is_file() or name.endswith(".gleanet")):
+        net = _from_file(name, None, activation, widths)
+    elif weights is not None and is_checkpoint(weights):
+        net, weights = _from_file(weights, name, activation, widths), None
+    else:
+        net = _fresh(name, num_classes, activation, widths, seed)
+    if weights is not None:
+        load_weights(net, weights).eval()
+    if num_classes is not None:
+        check_classes(net, num_classes)
+    return net
+
+
+def check_classes(net: nn.Module, num_classes: int) -> None:
+    """Run one blank image of the record's input shape and compare the number of logits.
+
+    Raises:
+        ModelError: they differ.
+    """
+    found = class_count(net, torch.zeros(1, *architecture_of(net).input_shape))
+    if found != num_classes:
+        raise ModelError(
+            f"the network tells {found} classes apart, {num_classes} are asked for: use data with {found} classes or another network"
+        )
+
+
+def _from_file(path: str | Path, factory: str | None, activation: str | None, widths: Mapping[str, int] | None) -> nn.Module:
+    if widths:
+        raise ModelError(f"{path} fixes the widths itself: leave widths out")
+    if factory is not None and is_builtin(factory) and read_header(path).architecture.factory != factory:
+        raise CheckpointError(f"{path} holds a {read_header(path).architecture.factory}, not a {factory}")
+    net = load(path, factory=factory)
+    return net if activation is None else replace_activations(net, activation)
+
+
+def _fresh(name: str, num_classes: int | None, activation: str | None, widths: Mapping[str, int] | None, seed: int | None) -> nn.Module:
+    if is_builtin(name):
+        kwargs: dict[str, Any] = {"num_classes": 10 if num_classes is None else num_classes, "activation": activation or "relu"}
+        net = make(name, kwargs, widths or {}, seed)
+        side = 16 if name in SMALL else 32
+        set_architecture(net, Architecture(name, kwargs, dict(widths or {}), (3, side, side)))
+        return net
+    if ":" not in name:
+        raise ModelError(f"unknown network {name!r}: choose one of {', '.join(NAMES)}, a .gleanet file, or package.module:function")
+    if widths:
+        raise ModelError(f"{name} is not a built-in network: leave widths out")
+    kwargs = {"num_classes": num_classes} if num_classes is not None and accepts(name, "num_classes") else {}
+    net = make(name, kwargs, {}, seed)
+    if not has_architecture(net):
+        set_architecture(net, Architecture(name, kwargs))
+    return net if activation is None else replace_activations(net, activation)

@@ -1,0 +1,196 @@
+"""Our own checkpoints: one safetensors file whose metadata key ``gleanet`` holds the architecture record and a history as JSON. No pickle.
+
+A file whose network is not a built-in one names a Python function. A file alone never makes us import or run it: ``load`` refuses unless
+the caller names the same function, as ``load(path, factory="package.module:function")`` or
+``build("package.module:function", weights=path)``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from gleanet.core.errors import CheckpointError, ModelError, StoreError
+from gleanet.core.files import write_bytes
+from gleanet.core.records import FORMAT_VERSION, dumps, loads
+from gleanet.nn.activations import from_spec, is_activation, spec
+from gleanet.nn.architecture import Architecture, architecture_of, set_architecture
+from gleanet.nn.factory import is_builtin, make
+from gleanet.nn.surgery import set_module
+from gleanet.nn.weights import State, is_safetensors, put_state, read_safetensors
+
+KEY = "gleanet"
+
+
+@dataclass(frozen=True)
+class Header:
+    """The JSON of the metadata key ``gleanet``. ``history`` is whatever the saver wants remembered (recipe, plan, source)."""
+
+    architecture: Architecture
+    history: dict[str, Any] = field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
+
+
+def save(model: nn.Module, path: str | Path, *, history: Mapping[str, object] | None = None) -> None:
+    """Write weights and architecture record, atomically; equal networks give equal bytes.
+
+    Args:
+        model: a network with an architecture record; on any device.
+        path: the file, by custom ``NAME.gleanet``.
+        history: plain JSON values.
+
+    Raises:
+        ModelError: no record, or the record does not describe this network, so ``load`` could not rebuild it.
+        StoreError: the file cannot be written.
+    """
+    given = architecture_of(model)
+    plain = make(given.factory, given.kwargs, given.widths)
+    record = replace(given, activations=_changed_activations(model, plain))
+    state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(model.state_dict().items())}
+    try:
+        _check_rebuilt(model, _skeleton(record, state, plain), state)
+    except CheckpointError as error:
+        raise ModelError(f"cannot save: the architecture record ({record.factory}) does not describe this network: {error}") from error
+    # one metadata key only: safetensors writes several in no fixed order
+    header = dumps(Header(_sorted(record), dict(history or {}))).decode()
+    write_bytes(Path(path), safetensors.torch.save(state, metadata={KEY: header}))
+
+
+def load(path: str | Path, *, factory: str | None = None) -> nn.Module:
+    """Rebuild a network from its checkpoint, on the CPU, in evaluation mode, with its architecture record.
+
+    Args:
+        path: a file written by :func:`save`.
+        factory: needed where the network is the user's own: the "package.module:function" the file names. That code is imported and run.
+
+    Raises:
+        CheckpointError: missing, damaged, not ours, not finite, of a newer format, or naming code that the caller did not name.
+    """
+    path = Path(path)
+    state, header = read(path)
+    record = header.architecture
+    if factory is not None and factory != record.factory:
+        raise CheckpointError(f"{path} holds a {record.factory}, not a {factory}")
+    if factory is None and not is_builtin(record.factory):
+        raise CheckpointError(
+            f"{path} was made by {record.factory!r}, which is not a built-in network and was not run: "
+            f'if you trust that code, name it: build("{record.factory}", weights=...)'
+        )
+    try:
+        net = _skeleton(record, state, make(record.factory, record.kwargs, record.widths))
+    except TypeError as error:
+        raise CheckpointError(f"{path}: {record.factory} does not take the recorded arguments: {error}") from error
+    put_state(net, state, str(path))
+    set_architecture(net, record)
+    return net.eval()
+
+
+def read_header(path: str | Path) -> Header:
+    """Only the architecture record and history of a checkpoint of ours.
+
+    Raises:
+        CheckpointError: see :func:`load`.
+    """
+    return read(Path(path))[1]
+
+
+def is_checkpoint(path: str | Path) -> bool:
+    """Whether the file is a safetensors file with our metadata. False for anything unreadable."""
+    try:
+        with open(path, "rb") as file:
+            if not is_safetensors(file.read(9)):
+                return False
+        return KEY in read_safetensors(Path(path))[1]
+    except (OSError, CheckpointError):
+        return False
+
+
+def read(path: Path) -> tuple[State, Header]:
+    """Tensors and header of a checkpoint of ours; checks that the values are finite.
+
+    Raises:
+        CheckpointError: see :func:`load`.
+    """
+    try:
+        with open(path, "rb") as file:
+            start = file.read(9)
+    except OSError as error:
+        raise CheckpointError(f"cannot read checkpoint {path}: {error.strerror}") from error
+    if not is_safetensors(start):
+        raise CheckpointError(
+            f"{path} is not a checkpoint of ours: give a .gleanet file, or a built-in network with this file as its weights"
+        )
+    state, metadata = read_safetensors(path)
+    if KEY not in metadata:
+        raise CheckpointError(f"{path} has weights but no architecture record: give a built-in network with this file as its weights")
+    try:
+        header = loads(metadata[KEY].encode(), Header, str(path))
+    except StoreError as error:
+        raise CheckpointError(str(error)) from error
+    for name, tensor in state.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{path}: {name} holds values that are not finite (NaN or infinity)")
+    return state, header
+
+
+def _changed_activations(model: nn.Module, plain: nn.Module) -> dict[str, dict[str, Any]]:
+    """Specs of the activations of ``model`` that differ from what the factory makes."""
+    own = {path: spec(module) for path, module in plain.named_modules(remove_duplicate=False) if is_activation(module)}
+    now = {path: spec(module) for path, module in model.named_modules(remove_duplicate=False) if is_activation(module)}
+    return {path: made for path, made in now.items() if own.get(path) != made}
+
+
+def _skeleton(record: Architecture, state: Mapping[str, Tensor], plain: nn.Module) -> nn.Module:
+    """``plain`` with the recorded activations, and with layers narrowed to the tensors' shapes. In place."""
+    for path, made in sorted(record.activations.items()):
+        try:
+            set_module(plain, path, from_spec(made))
+        except AttributeError as error:
+            raise CheckpointError(f"the record has an activation at {path!r}, where {record.factory} has no module") from error
+    if not is_builtin(record.factory):  # a built-in factory takes the widths itself; anything else that differs there is an error
+        _narrow(plain, state)
+    return plain
+
+
+def _narrow(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Give convolutions, linear layers and batch-norms the sizes of the tensors in ``state``, as pruning did. In place."""
+    for path, module in net.named_modules():
+        weight, bias = state.get(f"{path}.weight"), state.get(f"{path}.bias")
+        if weight is None or not isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.BatchNorm1d):
+            continue
+        if weight.shape != module.weight.shape:
+            module.weight = nn.Parameter(torch.zeros_like(weight))
+        if bias is not None and (module.bias is None or bias.shape != module.bias.shape):
+            module.bias = nn.Parameter(torch.zeros_like(bias))
+        if isinstance(module, nn.Conv2d):
+            if module.groups > 1 and module.groups == module.in_channels:  # depthwise: one group a channel
+                module.groups = weight.shape[0] // max(1, module.out_channels // module.in_channels)
+            module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
+        elif isinstance(module, nn.Linear):
+            module.out_features, module.in_features = weight.shape[0], weight.shape[1]
+        else:
+            module.num_features = weight.shape[0]
+            if module.running_mean is not None and module.running_var is not None:
+                module.running_mean, module.running_var = torch.zeros(weight.shape[0]), torch.ones(weight.shape[0])
+
+
+def _check_rebuilt(model: nn.Module, rebuilt: nn.Module, state: Mapping[str, Tensor]) -> None:
+    kinds = {path: type(module) for path, module in rebuilt.named_modules(remove_duplicate=False)}
+    for path, module in model.named_modules(remove_duplicate=False):
+        if path and kinds.get(path) is not type(module):
+            there = kinds[path].__name__ if path in kinds else "missing"
+            raise CheckpointError(f"{path} is {type(module).__name__}, and rebuilt it would be {there}")
+    put_state(rebuilt, state, "the network")
+
+
+def _sorted(record: Architecture) -> Architecture:
+    return replace(
+        record,
+        kwargs=dict(sorted(record.kwargs.items())),
+        widths=dict(sorted(record.widths.items())),
+        activations={path: dict(sorted(made.items())) for path, made in sorted(record.activations.items())},
+    )

@@ -1,0 +1,94 @@
+"""From an architecture record's factory name to a network: the table of built-in names, or a function of the user's own code."""
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from gleanet.core.errors import GleanetError, ModelError
+from gleanet.nn.models import BLOCKS, ResNet
+
+NAMES: tuple[str, ...] = tuple(BLOCKS)
+
+
+def is_builtin(name: str) -> bool:
+    """Whether ``name`` is in the table of built-in networks."""
+    return name in BLOCKS
+
+
+def make(factory: str, kwargs: Mapping[str, Any], widths: Mapping[str, int], seed: int | None = None) -> nn.Module:
+    """Call a factory. A name outside the table is imported and run, so callers must have it from the user, never from a file alone.
+
+    Args:
+        factory: a built-in name, or "package.module:function" (the current directory is importable).
+        kwargs: its arguments.
+        widths: see ``Architecture``; only built-in factories take them, others are narrowed afterwards.
+        seed: of the initial weights; None: drawn from torch's global generator. Other factories initialise as they please.
+
+    Raises:
+        ModelError: unknown name, a module that cannot be imported, or something that is not an ``nn.Module``.
+    """
+    if is_builtin(factory):
+        generator = None if seed is None else torch.Generator().manual_seed(seed)
+        return ResNet(BLOCKS[factory], widths=widths, generator=generator, **kwargs)
+    if factory.count(":") != 1:
+        raise ModelError(f"unknown network {factory!r}: choose one of {', '.join(NAMES)}, a .gleanet file, or package.module:function")
+    function = _find(factory)
+    try:
+        net = function(**kwargs)
+    except GleanetError:
+        raise
+    except Exception as error:  # the user's own code: whatever it raises, the user needs its words in one line
+        raise ModelError(f"{factory} failed: {type(error).__name__}: {_line(error)}") from error
+    if not isinstance(net, nn.Module):
+        raise ModelError(f"{factory} returned {type(net).__name__}, expected a torch.nn.Module")
+    return net
+
+
+def accepts(factory: str, argument: str) -> bool:
+    """Whether the factory takes this keyword argument."""
+    if is_builtin(factory):
+        return argument in {"num_classes", "activation"}
+    try:
+        parameters = inspect.signature(_find(factory)).parameters.values()
+    except ValueError:  # some built-in callables have no signature
+        return False
+    return any(p.name == argument or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
+def _find(factory: str) -> Any:
+    module_name, _, function_name = factory.partition(":")
+    try:
+        with _current_directory_importable():
+            module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ModelError(f"cannot import {module_name!r} for {factory}: {_line(error)}; run from the folder that holds it") from error
+    except Exception as error:
+        raise ModelError(f"importing {module_name!r} for {factory} failed: {type(error).__name__}: {_line(error)}") from error
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise ModelError(f"{module_name} has no function {function_name!r}")
+    return function
+
+
+@contextmanager
+def _current_directory_importable() -> Iterator[None]:
+    here = os.getcwd()
+    added = here not in sys.path and "" not in sys.path
+    if added:
+        sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        if added and here in sys.path:
+            sys.path.remove(here)
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0]

@@ -1,0 +1,67 @@
+"""Changing modules of a network by path; every function returns a copy and leaves its argument alone."""
+
+import copy
+from collections.abc import Callable, Collection
+
+from torch import nn
+
+from gleanet.core.errors import ModelError
+from gleanet.nn.activations import activation, is_activation
+
+
+def replace_activations(
+    model: nn.Module,
+    to: str | nn.Module | Callable[[], nn.Module],
+    paths: Collection[str] | None = None,
+    kinds: type[nn.Module] | tuple[type[nn.Module], ...] | None = None,
+) -> nn.Module:
+    """A copy of ``model`` with other activation functions; weights, mode and architecture record are kept.
+
+    Args:
+        model: any module.
+        to: a name of ``ACTIVATIONS``, a module (each place gets its own copy) or a function that makes one.
+        paths: replace exactly these modules ("layer1.0.act1").
+        kinds: replace modules of these types; without ``paths`` and ``kinds``, every activation of the table.
+
+    Returns:
+        The copy. With both ``paths`` and ``kinds``: those at the paths that are of the kinds.
+
+    Raises:
+        ModelError: unknown name or path, or nothing to replace.
+    """
+    known = {path for path, _ in model.named_modules() if path}
+    if paths is not None:
+        unknown = sorted(set(paths) - known)
+        if unknown:
+            raise ModelError(f"no module {unknown[0]!r} in this {type(model).__name__}: see model.named_modules()")
+    chosen = [
+        path
+        for path, module in model.named_modules(remove_duplicate=False)
+        if path
+        and (paths is None or path in paths)
+        and (isinstance(module, kinds) if kinds is not None else paths is not None or is_activation(module))
+    ]
+    if not chosen:
+        raise ModelError(f"this {type(model).__name__} has no activation module to replace (functions called in forward cannot be swapped)")
+    make = _maker(to)
+    result = copy.deepcopy(model)
+    reference = next(model.parameters(), None)
+    for path in chosen:
+        new = make().train(model.get_submodule(path).training)
+        set_module(result, path, new if reference is None else new.to(reference.device))
+    return result
+
+
+def set_module(model: nn.Module, path: str, new: nn.Module) -> None:
+    """Put ``new`` at ``path``, in place."""
+    parent, _, name = path.rpartition(".")
+    setattr(model.get_submodule(parent), name, new)
+
+
+def _maker(to: str | nn.Module | Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    if isinstance(to, str):
+        return activation(to)
+    if isinstance(to, nn.Module):
+        prototype = to
+        return lambda: copy.deepcopy(prototype)
+    return to

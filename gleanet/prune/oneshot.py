@@ -1,0 +1,91 @@
+"""One-shot pruning: plan, remove, recycle, in one call."""
+
+import copy
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from torch import nn
+
+from gleanet.core.errors import SettingsError
+from gleanet.core.progress import SILENT, Progress
+from gleanet.prune.allocate import Allocation
+from gleanet.prune.apply import apply
+from gleanet.prune.groups import Grouping, find_groups
+from gleanet.prune.importance import Criterion
+from gleanet.prune.least_squares import image_batches
+from gleanet.prune.plan import Plan
+from gleanet.prune.plan import plan as make_plan
+from gleanet.prune.recycle import recycle_features, recycle_weights
+
+Recycle = Literal["features", "weights", "none"]
+
+
+def prune(
+    model: nn.Module,
+    example_input: torch.Tensor,
+    *,
+    flops: float,
+    criterion: str | Criterion | None = None,
+    allocation: Allocation | None = None,
+    recycle: Recycle | None = None,
+    align: int = 8,
+    floor: float = 0.1,
+    residual: bool = False,
+    calibration: Iterable[object] | None = None,
+    seed: int = 0,
+    progress: Progress = SILENT,
+) -> nn.Module:
+    """A smaller copy of ``model`` that keeps a fraction of its MACs, without any training.
+
+    Args:
+        recycle: "features" refits the next layers on calibration images (default when there are any), "weights" mixes the dropped
+            filters into the kept ones, "none" only removes.
+        model, example_input, flops, criterion, allocation, align, floor, residual, calibration, seed: as in
+            :func:`gleanet.prune.plan.plan`.
+
+    Example:
+        >>> small = prune(net, x, flops=0.5, calibration=[images])  # doctest: +SKIP
+
+    Raises:
+        BudgetError, ModelError, SettingsError: see :func:`gleanet.prune.plan.plan`.
+    """
+    batches = None if calibration is None else image_batches(calibration)
+    grouping = find_groups(model, example_input, residual=residual)
+    chosen = make_plan(
+        model, example_input, flops=flops, criterion=criterion, allocation=allocation, align=align, floor=floor, residual=residual,
+        calibration=batches, seed=seed, grouping=grouping,
+    )  # fmt: skip
+    return carry_out(model, chosen, recycle=recycle, calibration=batches, seed=seed, progress=progress, grouping=grouping)
+
+
+def carry_out(
+    model: nn.Module,
+    plan: Plan,
+    *,
+    recycle: Recycle | None = None,
+    calibration: list[torch.Tensor] | None = None,
+    seed: int = 0,
+    progress: Progress = SILENT,
+    grouping: Grouping | None = None,
+) -> nn.Module:
+    """Carry out a plan that is made already: remove its channels and recycle what they gave.
+
+    Raises:
+        SettingsError: unknown way of recycling, or "features" without calibration images.
+    """
+    how = recycle or ("none" if calibration is None else "features")
+    if how not in ("features", "weights", "none"):
+        raise SettingsError(f"unknown recycle {how!r}: choose features, weights or none")
+    if how == "features" and calibration is None:
+        raise SettingsError("recycle='features' refits layers on images: pass calibration=batches of images")
+    if grouping is None:
+        grouping = find_groups(model, torch.zeros(1, *plan.input_shape).to(next(model.parameters())), residual=plan.residual)
+    if how == "weights":
+        model = copy.deepcopy(model)
+        recycle_weights(model, plan, grouping)
+    small = apply(model, plan, grouping=grouping)
+    if how == "features":
+        assert calibration is not None
+        recycle_features(model, small, plan, grouping, calibration, seed=seed, progress=progress)
+    return small

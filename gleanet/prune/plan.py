@@ -1,0 +1,185 @@
+"""Plans: which channels of which groups stay. Made before any weight is touched; printable, savable, comparable."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from gleanet.core.errors import SettingsError
+from gleanet.core.files import write_bytes
+from gleanet.core.records import FORMAT_VERSION, LayerWidth, dumps, loads
+from gleanet.prune.allocate import Allocation, allocate
+from gleanet.prune.budget import CostModel
+from gleanet.prune.groups import Grouping, LeftAlone, find_groups
+from gleanet.prune.importance import CRITERIA, Criterion, scores
+from gleanet.prune.residual import residual_scores
+
+
+@dataclass(frozen=True)
+class GroupPlan:
+    """What stays of one group: positions of the kept channels, ascending, among ``channels``."""
+
+    name: str
+    channels: int
+    keep: tuple[int, ...]
+
+    def drop(self) -> tuple[int, ...]:
+        kept = set(self.keep)
+        return tuple(c for c in range(self.channels) if c not in kept)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which channels stay, what that costs, and how it was chosen. ``str(plan)`` is a table."""
+
+    groups: tuple[GroupPlan, ...]
+    input_shape: tuple[int, ...]
+    criterion: str
+    allocation: str
+    align: int
+    target: float
+    macs_before: int
+    macs_after: int
+    params_before: int
+    params_after: int
+    layers: tuple[LayerWidth, ...]
+    left: tuple[LeftAlone, ...] = ()
+    residual: bool = False
+    format_version: int = FORMAT_VERSION
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan as JSON."""
+        write_bytes(Path(path), dumps(self))
+
+    @staticmethod
+    def load(path: str | Path) -> "Plan":
+        """Read a plan that :meth:`save` wrote.
+
+        Raises:
+            SettingsError: no such file.
+            StoreError: not a plan, or from a newer version.
+        """
+        try:
+            data = Path(path).read_bytes()
+        except OSError as error:
+            raise SettingsError(f"cannot read the plan {path}: {error.strerror}") from error
+        return loads(data, Plan, str(path))
+
+    def __str__(self) -> str:
+        lines = [f"{'group':<28}{'channels':>9}{'keep':>6}{'MACs of its layer':>26}"]
+        lines += [f"{w.layer:<28}{w.before:>9}{w.after:>6}{w.macs_before / 1e6:>12.2f} M -> {w.macs_after / 1e6:>6.2f} M" for w in self.layers]
+        share = self.macs_after / self.macs_before
+        lines.append(
+            f"MACs {self.macs_before / 1e6:.2f} M -> {self.macs_after / 1e6:.2f} M ({share:.1%}), parameters "
+            f"{self.params_before:,} -> {self.params_after:,}; {self.criterion}, {self.allocation}, blocks of {self.align}"
+        )
+        lines += [f"left alone: {item.path} ({item.reason})" for item in self.left]
+        return "\n".join(lines)
+
+
+def plan(
+    model: nn.Module,
+    example_input: torch.Tensor,
+    *,
+    flops: float,
+    criterion: str | Criterion | None = None,
+    allocation: Allocation | None = None,
+    align: int = 8,
+    floor: float = 0.1,
+    residual: bool = False,
+    calibration: Iterable[object] | None = None,
+    seed: int = 0,
+    grouping: Grouping | None = None,
+) -> Plan:
+    """Choose which channels stay, without touching a weight.
+
+    Args:
+        model: the network.
+        example_input: float [N, C, H, W].
+        flops: the fraction of the MACs to keep, in (0, 1]; met within 1 % of the whole, from below.
+        criterion: a name (l1, l2, bn_scale, fpgm, random, residual), or any callable from
+            :class:`~gleanet.prune.importance.GroupTensors` to scores [C]. Default: "residual" with calibration images, else "l2".
+        allocation: "uniform" or "global". Default: "global" for "residual", whose scores are errors in one unit, else "uniform".
+        align: kept widths are multiples of this (4, 2, 1 where a group has too few channels).
+        floor: least fraction of each group that stays.
+        residual: also prune widths that pass through residual adds.
+        calibration: batches of input images float [B, C, H, W] (labels beside them are ignored); needed by "residual".
+        seed: for "random" and for the sampling of positions in "residual".
+        grouping: the groups, when they are known already.
+
+    Raises:
+        BudgetError: the budget cannot be met; says how far it could go.
+        SettingsError: unknown criterion or allocation, a value out of range.
+        ModelError: the network cannot be traced or has nothing to prune.
+    """
+    name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "custom")
+    if criterion is None:
+        name = "l2" if calibration is None else "residual"
+    _check(name, criterion, allocation, flops, align, floor, calibration)
+    grouping = grouping or find_groups(model, example_input, residual=residual)
+    cost = CostModel(grouping)
+    if name == "residual" and not callable(criterion):
+        assert calibration is not None
+        score = residual_scores(model, grouping, calibration, seed=seed)
+    else:
+        score = scores(grouping.groups, model, criterion if callable(criterion) else CRITERIA[name], seed)
+    how: Allocation = allocation or ("global" if name == "residual" else "uniform")
+    ranked = {group: s.numpy() for group, s in score.items()}
+    widths = allocate(cost, ranked, target=flops, kind=how, align=align, floor=floor, comparable=name == "residual")
+    keep = {group: tuple(sorted(np.argsort(-s, kind="stable")[: widths[group]].tolist())) for group, s in ranked.items()}
+    return make_plan(grouping, cost, keep, criterion=name, allocation=how, align=align, target=flops, residual=residual)
+
+
+def make_plan(
+    grouping: Grouping,
+    cost: CostModel,
+    keep: dict[str, tuple[int, ...]],
+    *,
+    criterion: str,
+    allocation: str,
+    align: int,
+    target: float,
+    residual: bool = False,
+) -> Plan:
+    """A plan from kept positions that are known already, with its cost filled in."""
+    widths = {name: len(kept) for name, kept in keep.items()}
+    before, after = cost.layer_macs({}), cost.layer_macs(widths)
+    kernels = cost.kernels(dict(grouping.traced.named_modules()))
+    placeholder = next(node for node in grouping.traced.graph.nodes if node.op == "placeholder")
+    return Plan(
+        groups=tuple(GroupPlan(g.name, g.channels, keep[g.name]) for g in grouping.groups),
+        input_shape=tuple(placeholder.meta["tensor_meta"].shape[1:]),
+        criterion=criterion,
+        allocation=allocation,
+        align=align,
+        target=target,
+        macs_before=cost.macs_before,
+        macs_after=cost.macs(widths),
+        params_before=cost.params_before,
+        params_after=cost.params(widths, kernels),
+        layers=tuple(
+            LayerWidth(g.name, g.channels, widths[g.name], before[g.producers()[0].path], after[g.producers()[0].path]) for g in grouping.groups
+        ),
+        left=grouping.left,
+        residual=residual,
+    )
+
+
+def _check(
+    name: str, criterion: object, allocation: str | None, flops: float, align: int, floor: float, calibration: Iterable[object] | None
+) -> None:
+    if not callable(criterion) and name not in (*CRITERIA, "residual"):
+        raise SettingsError(f"unknown criterion {name!r}: choose one of {', '.join((*CRITERIA, 'residual'))}")
+    if allocation not in (None, "uniform", "global"):
+        raise SettingsError(f"unknown allocation {allocation!r}: choose uniform or global")
+    if not 0 < flops <= 1:
+        raise SettingsError(f"flops={flops} is out of range: it is the fraction of the MACs to keep, in (0, 1]")
+    if align not in (1, 2, 4, 8, 16, 32):
+        raise SettingsError(f"align={align} is out of range: choose 1, 2, 4, 8, 16 or 32")
+    if not 0 <= floor < 1:
+        raise SettingsError(f"floor={floor} is out of range: it is a fraction in [0, 1)")
+    if name == "residual" and not callable(criterion) and calibration is None:
+        raise SettingsError("criterion 'residual' looks at activations: pass calibration=batches of images")

@@ -1,0 +1,209 @@
+"""Pictures of a run as SVG for inlining in the page, drawn by Altair.
+
+Colours are placeholders (``INK``, ``ACCENT``, ...) that the page's style sheet maps to its own variables, so one picture reads in light, in
+dark and on paper. Each picture comes in two widths, because text in a picture that is scaled down to a phone cannot be read.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+import altair as alt
+
+from gleanet.core.records import Accuracy, Curve, LayerWidth, Row, Trial
+from gleanet.report import units
+
+INK, MUTED, GRID, ACCENT, FAINT, PAPER = "#000001", "#000002", "#000003", "#000004", "#000005", "#000006"
+LINES = ((ACCENT, [1, 0]), (INK, [5, 3]), (MUTED, [1.5, 2.5]))  # colour and dash, so that colour is never the only difference
+MAX_POINTS = 240
+
+Encoding = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Room for one picture: width and height of the plot in CSS pixels, and a prefix that keeps its ids apart from other pictures'."""
+
+    name: str
+    width: int
+    height: int
+
+
+WIDE = Shape("wide", 470, 330)
+NARROW = Shape("narrow", 270, 270)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """One candidate in the picture of accuracy against latency; percent and milliseconds."""
+
+    name: str
+    kind: str
+    ms: float
+    value: float
+    low: float
+    high: float
+
+
+def tradeoff(rows: Sequence[Row], trials: Sequence[Trial], shape: Shape, *, chosen: Row | None = None) -> str | None:
+    """Accuracy with its 95 % interval against the median latency of one image: every row, and every quantization method that ran.
+
+    Args:
+        chosen: the row to ring.
+
+    Returns:
+        SVG, or None where fewer than two candidates have both figures.
+    """
+    points = [_point(row.label, "chosen" if row is chosen else "row", row.measured.accuracy, row.measured.latencies) for row in rows]
+    drawn = any(row.role == "quantized" for row in rows)  # then the chosen method is a row already
+    kinds = {"too inaccurate": "lost", "slower": "tried", "chosen": "tried"}
+    points += [
+        _point(trial.method, kinds.get(trial.verdict, "tried"), trial.accuracy, trial.latencies)
+        for trial in trials
+        if not (drawn and trial.verdict == "chosen")
+    ]
+    found = [point for point in points if point is not None]
+    if len(found) < 2:
+        return None
+    low, high = min(p.low for p in found), max(p.high for p in found)
+    pad = max(0.6, (high - low) * 0.08)
+    domain_y = (max(0.0, low - pad), min(100.0, high + pad))
+    domain_x = (0.0, 1.06 * max(p.ms for p in found))
+    x = alt.X("ms:Q", title="Median latency of one image, ms", scale=alt.Scale(domain=domain_x, nice=False))
+    y = alt.Y("value:Q", title="Accuracy, %", scale=alt.Scale(domain=domain_y, nice=False, zero=False))
+    layers: list[Any] = []
+    for kind, mark in _MARKS.items():
+        data = alt.Data(values=[vars(p) for p in found if p.kind == kind])
+        base = alt.Chart(data)
+        colour, faint = (ACCENT, False) if kind == "chosen" else (INK, False) if kind == "row" else (MUTED, True)
+        layers.append(base.mark_rule(color=colour, strokeWidth=1.2, opacity=0.45 if faint else 0.9).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"))
+        layers.append(base.mark_point(**mark).encode(x=x, y=y))
+    layers += _labels([p for p in found if p.kind in ("row", "chosen")], domain_x, domain_y, shape)
+    return _svg(alt.layer(*layers), shape, f"tradeoff-{shape.name}")
+
+
+def widths(layers: Sequence[LayerWidth], shape: Shape) -> str | None:
+    """Channels of each prunable layer: the bar is what is left, the outline what there was. None without layers."""
+    if not layers:
+        return None
+    widest = max(layer.before for layer in layers)
+    full = shape.width > NARROW.width
+    values = [
+        {
+            "layer": layer.layer,
+            "before": layer.before,
+            "after": layer.after,
+            "text": f"{layer.after} of {layer.before}" + (f" · MACs {units.percent(layer.macs_after / layer.macs_before)}" if full else ""),
+        }
+        for layer in layers
+    ]
+    base = alt.Chart(alt.Data(values=values)).encode(y=alt.Y("layer:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False)))
+    room = 1.0 + (0.62 if full else 0.42)  # to the right of the longest bar, for its text
+    x = alt.X("before:Q", title="Channels", scale=alt.Scale(domain=(0, widest * room), nice=False), axis=alt.Axis(values=_ticks(widest)))
+    before = base.mark_bar(color=FAINT, stroke=MUTED, strokeWidth=1, height=13).encode(x=x)
+    after = base.mark_bar(color=ACCENT, height=13).encode(x=alt.X("after:Q"))
+    text = base.mark_text(align="left", dx=7, color=INK).encode(x=x, text="text:N")
+    return _svg(alt.layer(before, after, text), Shape(shape.name, shape.width, 24 * len(layers)), f"widths-{shape.name}")
+
+
+def learning(curves: Sequence[Curve], what: str, shape: Shape) -> str | None:
+    """``loss`` or ``accuracy`` (in percent) over the epochs, one line per training, in the order and style of ``LINES``. None without values."""
+    layers: list[Any] = []
+    for index, curve in enumerate(curves):
+        scale = 100 if what == "accuracy" else 1
+        values = [{"epoch": p.epoch, "value": scale * v} for p in curve.points if (v := getattr(p, what)) is not None]
+        if len(values) < 2:
+            continue
+        colour, dash = LINES[index % len(LINES)]
+        x = alt.X("epoch:Q", title="Epoch")
+        y = alt.Y("value:Q", title="Test accuracy, %" if what == "accuracy" else "Training loss", scale=alt.Scale(zero=False))
+        line = alt.Chart(alt.Data(values=_thinned(values))).encode(x=x, y=y)
+        layers.append(line.mark_line(color=colour, strokeDash=dash, strokeWidth=2))
+        if len(values) <= 12:
+            layers.append(line.mark_point(color=colour, fill=colour, size=36))
+    if not layers:
+        return None
+    return _svg(alt.layer(*layers), Shape(shape.name, shape.width, round(shape.height * 0.7)), f"{what}-{shape.name}")
+
+
+_MARKS: dict[str, dict[str, Any]] = {
+    "tried": {"shape": "circle", "size": 60, "stroke": MUTED, "fill": PAPER, "strokeWidth": 1.5, "opacity": 1},
+    "lost": {"shape": "cross", "size": 70, "stroke": MUTED, "fill": PAPER, "strokeWidth": 1.5, "opacity": 1},
+    "row": {"shape": "circle", "size": 80, "stroke": INK, "fill": INK, "opacity": 1},
+    "chosen": {"shape": "diamond", "size": 190, "stroke": ACCENT, "fill": ACCENT, "opacity": 1},
+}
+
+
+def _point(name: str, kind: str, accuracy: Accuracy | None, latencies: Sequence[Any]) -> _Point | None:
+    if accuracy is None or not latencies:
+        return None
+    first = min(latencies, key=lambda latency: latency.batch)
+    return _Point(name, kind, first.p50_ms, 100 * accuracy.value, 100 * accuracy.low, 100 * accuracy.high)
+
+
+def _labels(points: Sequence[_Point], domain_x: tuple[float, float], domain_y: tuple[float, float], shape: Shape) -> list[Any]:
+    """Names beside their points, on the side with more room, moved apart vertically where they would touch."""
+    layers = []
+    line = 16 * (domain_y[1] - domain_y[0]) / shape.height
+    for align, dx in (("left", 11), ("right", -11)):
+        side = sorted((p for p in points if (p.ms > 0.62 * domain_x[1]) == (align == "right")), key=lambda p: p.value)
+        values: list[Encoding] = []
+        for p in side:
+            y = max(p.value, values[-1]["y"] + line) if values else p.value
+            values.append({"ms": p.ms, "y": y, "name": p.name if len(p.name) <= 26 else p.name[:25] + "…", "kind": p.kind})
+        for kind, colour, weight in (("row", INK, "normal"), ("chosen", ACCENT, "bold")):
+            data = alt.Data(values=[value for value in values if value["kind"] == kind])
+            # the chosen one sits at the left end, among the methods it beat: its name goes above them
+            offset = -16 if kind == "chosen" else 0
+            mark = alt.Chart(data).mark_text(align=align, dx=0 if offset else dx, dy=2 * offset, color=colour, fontWeight=weight)
+            layers.append(mark.encode(x="ms:Q", y="y:Q", text="name:N"))
+    return layers
+
+
+def _ticks(widest: int) -> list[int]:
+    step = max(1, 2 ** max(0, (widest // 4).bit_length() - 1))
+    return list(range(0, widest + 1, step))
+
+
+def _thinned(values: Sequence[Encoding]) -> list[Encoding]:
+    """At most ``MAX_POINTS`` points: each the mean of its neighbours, so that a noisy loss stays honest about its level."""
+    if len(values) <= MAX_POINTS:
+        return list(values)
+    size = -(-len(values) // MAX_POINTS)
+    groups = [values[start : start + size] for start in range(0, len(values), size)]
+    return [{key: sum(value[key] for value in group) / len(group) for key in ("epoch", "value")} for group in groups]
+
+
+def _svg(chart: Any, shape: Shape, prefix: str) -> str:
+    """Render and strip: no background, no namespaces, ids unique in the page, no roles (the figure speaks for the picture)."""
+    font = "system-ui, sans-serif"
+    axis = {
+        "labelColor": MUTED,
+        "titleColor": INK,
+        "gridColor": GRID,
+        "domainColor": GRID,
+        "tickColor": GRID,
+        "labelFontSize": 12,
+        "titleFontSize": 12,
+        "titleFontWeight": "normal",
+        "titlePadding": 10,
+        "labelPadding": 5,
+        "tickCount": 6,
+        "labelLimit": 160,
+    }
+    finished = (
+        chart.properties(width=shape.width, height=shape.height, background=None, padding=4)
+        .configure(font=font, aria=False)
+        .configure_axis(**axis)
+        .configure_view(stroke=None)
+        .configure_text(fontSize=12.5)
+    )
+    out = StringIO()
+    finished.save(out, format="svg")
+    svg = out.getvalue()
+    svg = re.sub(r'\s(?:xmlns(?::xlink)?|version|role|aria-[a-z]+|class)="[^"]*"', "", svg)
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="{prefix}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{prefix}-\1)", svg)
+    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", svg)

@@ -1,0 +1,89 @@
+"""The report: one HTML file that needs nothing else. It is made from the run's record alone, so an old run can be rendered again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from gleanet.core.files import write_bytes
+from gleanet.core.records import Run
+from gleanet.core.store import ARTEFACTS, RECORD
+from gleanet.report import charts, view
+
+REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One chart in two widths, with the words that stand in for it."""
+
+    wide: Markup
+    narrow: Markup
+    alt: str
+
+
+@dataclass(frozen=True)
+class Pictures:
+    tradeoff: Picture | None
+    widths: Picture | None
+    accuracy: Picture | None
+    loss: Picture | None
+    lines: tuple[str, ...]
+
+
+def render(run: Run, folder: Path) -> Path:
+    """Write ``report.html`` into the run's folder and return its path. Links go to the artefacts that are there.
+
+    Raises:
+        StoreError: the folder cannot be written.
+    """
+    present = [name for name in (*ARTEFACTS, RECORD) if name != REPORT and (folder / name).is_file()]
+    target = folder / REPORT
+    write_bytes(target, html(run, present).encode())
+    return target
+
+
+def html(run: Run, files: Sequence[str] = ()) -> str:
+    """The page as text; ``files`` are the names of the artefacts to link to (default: those the record names)."""
+    environment = Environment(loader=PackageLoader("gleanet.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["split"] = view.split
+    css, _, _ = environment.loader.get_source(environment, "page.css") if environment.loader else ("", None, None)
+    return environment.get_template("page.html.j2").render(page=view.page(run, files), pictures=pictures(run), css=Markup(css))
+
+
+def pictures(run: Run) -> Pictures:
+    """Every chart for which the run has figures."""
+    chosen = view.final(run.rows)
+    trained = [curve for curve in run.curves if len(curve.points) > 1]
+    best = view.answer(run)
+    return Pictures(
+        tradeoff=_picture(
+            [charts.tradeoff(run.rows, run.trials, shape, chosen=chosen) for shape in (charts.WIDE, charts.NARROW)],
+            f"Accuracy against latency of every candidate. {best} The figures are in the tables.",
+        ),
+        widths=_picture(
+            [charts.widths(run.widths, shape) for shape in (charts.WIDE, charts.NARROW)],
+            "Channels per layer before and after: " + ", ".join(f"{w.layer} {w.before} to {w.after}" for w in run.widths) + ".",
+        ),
+        accuracy=_learning(run, "accuracy"),
+        loss=_learning(run, "loss"),
+        lines=tuple(curve.name for curve in trained),
+    )
+
+
+def _learning(run: Run, what: str) -> Picture | None:
+    trained = [curve for curve in run.curves if len(curve.points) > 1]
+    ends = (
+        f"{curve.name} ends at {100 * points[-1]:.1f} %" if what == "accuracy" else f"{curve.name} ends at {points[-1]:.3f}"
+        for curve in trained
+        if (points := [value for point in curve.points if (value := getattr(point, what)) is not None])
+    )
+    words = f"{'Test accuracy' if what == 'accuracy' else 'Training loss'} over the epochs: {', '.join(ends)}."
+    return _picture([charts.learning(trained, what, shape) for shape in (charts.WIDE, charts.NARROW)], words)
+
+
+def _picture(svgs: Sequence[str | None], words: str) -> Picture | None:
+    wide, narrow = svgs
+    return None if wide is None or narrow is None else Picture(Markup(wide), Markup(narrow), words)  # Altair has escaped the names in it

@@ -1,0 +1,64 @@
+"""A network's answers on images."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from gleanet.core.errors import ModelError
+from gleanet.core.progress import SILENT, Progress
+from gleanet.core.records import Preprocess
+from gleanet.data import to_input
+
+
+def predict(
+    model: nn.Module,
+    images: NDArray[np.uint8],
+    preprocess: Preprocess,
+    batch_size: int = 250,
+    progress: Progress = SILENT,
+) -> NDArray[np.float32]:
+    """Logits of every image, in evaluation mode and without gradients; the network's mode is put back.
+
+    Args:
+        model: any classifier, on any device.
+        images: uint8 [N, 3, H, W].
+        preprocess: how pixels become its input.
+        batch_size: images a call.
+        progress: told about every batch.
+
+    Returns:
+        float32 [N, K].
+
+    Raises:
+        ModelError: the network does not accept these images.
+    """
+    device = device_of(model)
+    modes = {module: module.training for module in model.modules()}
+    parts = []
+    try:
+        model.eval()
+        with torch.inference_mode(), progress.task("Evaluate", len(images), "images") as advance:
+            for start in range(0, len(images), batch_size):
+                batch = torch.from_numpy(to_input(images[start : start + batch_size], preprocess))
+                logits = model(batch.to(device, memory_format=torch.channels_last))
+                parts.append(logits.float().cpu().numpy())
+                advance(len(batch))
+    except RuntimeError as error:
+        first = str(error).splitlines()[0]
+        raise ModelError(f"the network does not accept images of shape {list(images.shape[1:])}: {first}") from error
+    finally:
+        for module, mode in modes.items():
+            module.training = mode
+    return np.concatenate(parts).astype(np.float32, copy=False)
+
+
+def accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Fraction of images whose largest logit is the label's. logits [N, K], labels [N]."""
+    return float(np.mean(logits.argmax(1) == labels))
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Where the network's parameters are; the CPU for a network without any."""
+    first = next(model.parameters(), None)
+    return torch.device("cpu") if first is None else first.device
