@@ -11,7 +11,7 @@ from gleanet.core.errors import StoreError
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``target``; on success it takes the target's place, on any failure it is removed and the target is untouched.
+    """Yield a temporary path beside ``target``: on success it takes the target's place, on any failure it goes and the target is untouched.
 
     Raises:
         StoreError: the folder cannot be written (read-only, disk full).

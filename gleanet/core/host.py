@@ -13,7 +13,7 @@ from shutil import which
 from typing import Any
 
 import cpuinfo
-import psutil
+import psutil  # type: ignore[import-untyped]
 
 # Flag of the operating system or of CPUID -> the name we print, in the order we print them. Only what decides the speed of inference:
 # float width, and the integer dot products without which U8S8 saturates or crawls.

@@ -1,4 +1,4 @@
-"""The frozen records that stages hand to each other and that ``run.json`` holds. Fractions are in [0, 1], times in milliseconds, sizes in bytes.
+"""The frozen records that stages hand to each other and that ``run.json`` holds: fractions in [0, 1], times in ms, sizes in bytes.
 
 Everything here is plain data: JSON out with :func:`dumps`, JSON in with :func:`loads`, which checks every type.
 """
@@ -45,7 +45,7 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Change:
-    """Paired difference of two accuracies on the same images, with a 95 % interval, fractions. Positive: better than the baseline."""
+    """Paired difference of two accuracies on the same images, with a 95 % interval. Positive: better than the baseline."""
 
     delta: float
     low: float
@@ -66,7 +66,7 @@ class Latency:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured of one file. ``macs`` is multiply-accumulates of one image, counted from the graph; ``memory`` is peak resident bytes."""
+    """What was measured of one file. ``macs``: multiply-accumulates of one image, from the graph; ``memory``: peak resident bytes."""
 
     file: str
     runtime: str
@@ -173,7 +173,7 @@ def loads(data: bytes, kind: type[Record], where: str) -> Record:
         raw = msgspec.json.decode(data)
         version = raw.get("format_version", FORMAT_VERSION) if isinstance(raw, dict) else FORMAT_VERSION
         if isinstance(version, int) and version > FORMAT_VERSION:
-            raise StoreError(f"{where} was written by a newer gleanet (format {version}, this one reads up to {FORMAT_VERSION}): upgrade gleanet")
+            raise StoreError(f"{where} was written by a newer gleanet (format {version}, this one reads {FORMAT_VERSION}): upgrade gleanet")
         return msgspec.convert(raw, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StoreError(f"{where} is not a {kind.__name__} record: {error}") from error

@@ -44,9 +44,9 @@ def paired_change(hits: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> Chang
     new, old = wilson(both + only_new, n), wilson(both + only_old, n)
     delta = new.value - old.value
     margins = (both + only_new) * (only_old + neither) * (both + only_old) * (only_new + neither)
-    cross = both * neither - only_new * only_old
+    cross = float(both * neither - only_new * only_old)
     if cross > 0:  # continuity correction of the method
-        cross = max(cross - n / 2, 0)
+        cross = max(cross - n / 2, 0.0)
     phi = cross / math.sqrt(margins) if margins else 0.0
     down_new, up_new = new.value - new.low, new.high - new.value
     down_old, up_old = old.value - old.low, old.high - old.value

@@ -36,7 +36,7 @@ RUNS = Path("runs")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder. From :func:`create` and :func:`resume` it holds the folder's lock until ``close`` (or the end of a ``with`` block)."""
+    """One run's folder. From :func:`create` and :func:`resume` it holds the folder's lock until ``close``, or the end of a ``with``."""
 
     folder: Path
     _release: Callable[[], None] | None = field(default=None, repr=False, compare=False)

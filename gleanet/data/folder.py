@@ -87,7 +87,8 @@ def _class_folders(root: Path) -> list[Path]:
 
 
 def _has_image(folder: Path) -> bool:
-    return next(_image_files(folder), None) is not None
+    # Only directly in it: a search all the way down could go through a whole disk before it says no.
+    return any(path.suffix.lower() in EXTENSIONS for path in folder.iterdir())
 
 
 def _image_files(folder: Path) -> Iterator[Path]:

@@ -27,6 +27,8 @@ LABEL_COLUMNS = ("label", "labels", "fine_label")
 TEST_NAMES = ("test", "validation", "val", "valid")
 MAX_CLASSES = 100_000
 ROWS = 1024
+# What pyarrow raises over a damaged file; ValueError covers names that are not UTF-8.
+READ_ERRORS = (pa.ArrowException, OSError, ValueError)
 CACHE_FORMAT = b"gleanet decoded parquet 1"
 
 
@@ -84,7 +86,7 @@ def _open(files: tuple[Path, ...]) -> _Part:
         try:
             with pq.ParquetFile(path) as file:
                 column = file.read(columns=[label]).column(label)
-        except (pa.ArrowException, OSError) as error:
+        except READ_ERRORS as error:
             raise _broken(path, error) from error
         if column.null_count:
             row = int(np.flatnonzero(column.is_null().to_numpy())[0])
@@ -100,7 +102,7 @@ def _columns(path: Path) -> tuple[str, str]:
     """Names of the image and of the label column of a file, types checked."""
     try:
         schema = pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
+    except READ_ERRORS as error:
         raise _broken(path, error) from error
     image = next((name for name in IMAGE_COLUMNS if name in schema.names), None)
     label = next((name for name in LABEL_COLUMNS if name in schema.names), None)
@@ -200,7 +202,7 @@ def _encoded(part: _Part) -> Iterator[Encoded]:
                             raise DataError(f"{_row_name(part.files, row)} has no image bytes: embed the images in the file")
                         yield value
                         row += 1
-        except (pa.ArrowException, OSError) as error:
+        except READ_ERRORS as error:
             raise _broken(path, error) from error
 
 

@@ -1,7 +1,7 @@
 """A restricted reader for the Python pickles of CIFAR: dicts, lists, strings, numbers and uint8 matrices, and nothing that runs.
 
-A pickle is a program. This reader (1) walks through it first and refuses every instruction that those files do not use, (2) resolves the
-three numpy names in them to stand-ins of our own, so that no function of any library is ever called, and (3) makes the array itself
+A pickle is a program. This reader (1) walks through it first and refuses every instruction that plain data does not need, (2) resolves the
+few names in them to stand-ins of our own, so that no function of any library is ever called, and (3) makes the array itself
 from the checked bytes. A pickle with code in it is refused before any of it has run.
 """
 
@@ -9,7 +9,7 @@ import io
 import pickle
 import pickletools
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -19,10 +19,10 @@ from gleanet.data.images import Pixels
 # The largest official file, cifar-100-python/train, has 155 MB.
 MAX_FILE_BYTES = 256 * 2**20
 
-# What pickle protocols 0 to 4 need for plain data and arrays. Absent on purpose: INST, OBJ, NEWOBJ*, PERSID, EXT*, buffers.
+# What pickle protocols 0 to 5 need for plain data and arrays. Absent on purpose: INST, OBJ, NEWOBJ*, PERSID, EXT*, out-of-band buffers.
 _PLAIN_TEXT = """
 PROTO FRAME STOP MARK POP POP_MARK DUP NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 FLOAT BINFLOAT
-STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
+STRING BINSTRING SHORT_BINSTRING BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8 UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8
 EMPTY_LIST APPEND APPENDS LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT DICT SETITEM SETITEMS
 PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET GLOBAL STACK_GLOBAL REDUCE BUILD
 """
@@ -54,15 +54,18 @@ class _Array:
         if not (isinstance(state, tuple) and len(state) == 5):
             raise pickle.UnpicklingError("an array without the usual five-part state")
         _, shape, kind, fortran, raw = state
+        self.fill(raw, kind, shape, "F" if fortran else "C")
+
+    def fill(self, raw: object, kind: object, shape: object, order: Literal["C", "F"]) -> None:
+        """Make the array from its bytes, everything checked first."""
         if not (isinstance(kind, _Type) and kind.code in ("u1", "uint8")):
             raise pickle.UnpicklingError(f"an array of type {getattr(kind, 'code', '?')}, expected uint8")
         data = raw.encode("latin1") if isinstance(raw, str) else raw  # Python 2 wrote str, Python 3 bytes
         if not (isinstance(shape, tuple) and len(shape) == 2 and all(type(side) is int and side >= 0 for side in shape)):
             raise pickle.UnpicklingError(f"an array of shape {shape}, expected two sides")
-        if not isinstance(data, bytes) or len(data) != shape[0] * shape[1]:
+        if not isinstance(data, bytes | bytearray) or len(data) != shape[0] * shape[1]:
             raise pickle.UnpicklingError(f"an array of shape {shape} whose bytes do not fit it")
-        flat = np.frombuffer(data, dtype=np.uint8)
-        self.value = flat.reshape(shape, order="F" if fortran else "C").copy(order="C")
+        self.value = np.frombuffer(data, dtype=np.uint8).reshape(shape, order=order).copy(order="C")
 
 
 class _Call:
@@ -81,6 +84,24 @@ class _NewArray(_Call):
         return _Array()
 
 
+class _FromBuffer(_Call):
+    """numpy's way in protocol 5, the default of Python 3.14."""
+
+    def __call__(self, raw: object, kind: object, shape: object, order: object) -> _Array:
+        array = _Array()
+        array.fill(raw, kind, shape, "F" if order == "F" else "C")
+        return array
+
+
+class _Encode(_Call):
+    """Python 3's way of writing bytes in protocols 0 to 2: text and the name of an encoding."""
+
+    def __call__(self, text: object, encoding: object) -> bytes:
+        if not isinstance(text, str) or encoding != "latin1":
+            raise pickle.UnpicklingError("bytes in another encoding than Latin-1")
+        return text.encode("latin1")
+
+
 class _ArrayType(_Call):
     """Stand-in for the class numpy.ndarray: an argument in these pickles, never called."""
 
@@ -88,6 +109,9 @@ class _ArrayType(_Call):
 _NAMES = {
     ("numpy.core.multiarray", "_reconstruct"): _NewArray(),
     ("numpy._core.multiarray", "_reconstruct"): _NewArray(),
+    ("numpy.core.numeric", "_frombuffer"): _FromBuffer(),
+    ("numpy._core.numeric", "_frombuffer"): _FromBuffer(),
+    ("_codecs", "encode"): _Encode(),
     ("numpy", "ndarray"): _ArrayType(),
     ("numpy", "dtype"): _NewType(),
 }

@@ -26,15 +26,14 @@ def load(name_or_path: str, *, progress: Progress = SILENT) -> Dataset:
     Raises:
         DataError: no such data set (those that exist are listed), a folder of unknown layout, a broken or incomplete file.
     """
-    root = data_root()
     if name_or_path == "digits":
         return load_digits()
+    root = data_root()
     if name_or_path in ORIGINALS:
         return load_original(ORIGINALS[name_or_path], root, progress=progress)
     folder = _find(name_or_path, root)
-    name = name_or_path if root is not None and folder == root / name_or_path else folder.resolve().name
     try:
-        return _load_folder(folder, name, progress)
+        return _load_folder(folder, folder.resolve().name, progress)
     except OSError as error:
         raise DataError(f"cannot read {folder}: {error.strerror or error}") from error
 

@@ -28,13 +28,13 @@ def predict(
     session = open_session(path, threads=threads)
     with progress.task(f"Predict {session.path.name}", len(inputs), "images") as advance:
         parts = []
-        for batch in batches(session, inputs, batch_size):
+        for batch in logits_in_batches(session, inputs, batch_size):
             parts.append(batch)
             advance(len(batch))
     return np.concatenate(parts)
 
 
-def batches(session: Session, inputs: NDArray[Any], batch_size: int) -> Iterator[NDArray[np.float32]]:
+def logits_in_batches(session: Session, inputs: NDArray[Any], batch_size: int) -> Iterator[NDArray[np.float32]]:
     """Logits of ``inputs``, batch after batch; see :func:`predict`."""
     check_images(session, inputs)
     preprocess = pixel_preprocess(session, inputs)

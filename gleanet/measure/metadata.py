@@ -1,9 +1,9 @@
 """What an ONNX file says about itself: the keys ``gleanet.preprocess`` and ``gleanet.classes``."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import onnx
 
 from gleanet.core.errors import ModelError, StoreError
@@ -40,21 +40,12 @@ def metadata_of(model: onnx.ModelProto, file: Path) -> Metadata:
         if PREPROCESS in entries:
             preprocess = loads(entries[PREPROCESS].encode(), Preprocess, f"{PREPROCESS} in {file}")
         if CLASSES in entries:
-            classes = msgspec.json.decode(entries[CLASSES], type=tuple[str, ...])
+            names = json.loads(entries[CLASSES])
+            if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+                raise ModelError(f"{CLASSES} in {file} is not a JSON list of names")
+            classes = tuple(names)
     except StoreError as error:
         raise ModelError(str(error)) from error
-    except msgspec.MsgspecError as error:
-        raise ModelError(f"{CLASSES} in {file} is not a JSON list of names: {error}") from error
+    except json.JSONDecodeError as error:
+        raise ModelError(f"{CLASSES} in {file} is not JSON: {error}") from error
     return Metadata(preprocess=preprocess, classes=classes)
-
-
-def write_metadata(model: onnx.ModelProto, preprocess: Preprocess | None, classes: tuple[str, ...]) -> None:
-    """Set (or remove, when None or empty) both keys on ``model``, in place; other keys stay."""
-    keep = [(entry.key, entry.value) for entry in model.metadata_props if entry.key not in (PREPROCESS, CLASSES)]
-    if preprocess is not None:
-        keep.append((PREPROCESS, msgspec.json.encode(preprocess).decode()))
-    if classes:
-        keep.append((CLASSES, msgspec.json.encode(list(classes)).decode()))
-    del model.metadata_props[:]
-    for key, value in sorted(keep):
-        model.metadata_props.add(key=key, value=value)

@@ -18,6 +18,7 @@ PathT = TypeVar("PathT", bound=StrPath)
 WARM_UP = 3
 MIN_ROUNDS = 15
 MAX_ROUNDS = 300
+TRIAL_ROUNDS = 5
 SECONDS = 0.6  # per candidate and batch size, when the rounds are not given
 FAST = 0.005  # calls shorter than this are preceded by one that is not counted: the caches then hold this model, not its rival
 
@@ -29,6 +30,7 @@ def latency(
     threads: int = 1,
     rounds: int | None = None,
     seconds: float = SECONDS,
+    give_up: float | None = None,
     image_shape: tuple[int, ...] | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
@@ -40,6 +42,7 @@ def latency(
         batches: images per call. A file with another fixed batch is not timed at this size.
         threads: threads per call.
         rounds: calls that are counted for each file and batch; None: until ``seconds`` per file are spent, at least 15 and at most 300.
+        give_up: after 5 rounds, files that take this many times as long as the first one are called no more; None: all stay.
         image_shape: shape of one image, for files that leave it open.
 
     Returns:
@@ -53,7 +56,7 @@ def latency(
     for size in batches:
         calls = {path: _call(s, size, image_shape, seed) for path, s in sessions.items() if s.batch in (None, size)}
         with progress.task(f"Time at batch {size}", None, "rounds") as advance:
-            samples = interleaved(calls, rounds=rounds, seconds=seconds, seed=seed, advance=advance)
+            samples = interleaved(calls, rounds=rounds, seconds=seconds, give_up=give_up, seed=seed, advance=advance)
         for path, times in samples.items():
             found[path].append(summary(times, batch=size, threads=threads))
     return {path: tuple(records) for path, records in found.items()}
@@ -64,10 +67,11 @@ def interleaved(
     *,
     rounds: int | None = None,
     seconds: float = SECONDS,
+    give_up: float | None = None,
     seed: int = 0,
     advance: Callable[[int], None] = lambda units: None,
 ) -> dict[Key, NDArray[np.float64]]:
-    """Seconds of each call, ``{key: [rounds]}``; see :func:`latency`. The garbage collector rests meanwhile."""
+    """Seconds of each call, ``{key: [rounds]}``; see :func:`latency`. Python's garbage collector rests meanwhile."""
     keys = list(calls)
     if not keys:
         return {}
@@ -89,6 +93,9 @@ def interleaved(
                 samples[key].append(time.perf_counter() - begin)
             done += 1
             advance(1)
+            if give_up is not None and done == TRIAL_ROUNDS:
+                limit = give_up * float(np.median(samples[next(iter(calls))]))
+                keys = [key for key in keys if float(np.median(samples[key])) <= limit]
     finally:
         if collecting:
             gc.enable()

@@ -89,7 +89,7 @@ class BeaMish(nn.Module):
     Args:
         alpha: where softplus bends, > 0.
         beta: how fast the gate opens, > 0.
-        learnable: train both factors; they are kept as logarithms, so they stay positive.
+        learnable: train both factors; they are kept as logarithms, so they stay positive (within e^-20 and e^20).
         channels: with ``learnable``, one pair for each of this many channels (dimension 1 of the input) instead of one pair.
 
     Raises:
@@ -118,12 +118,12 @@ class BeaMish(nn.Module):
     @property
     def alpha(self) -> float | Tensor:
         """A number when fixed; when learnable a tensor, [] or [channels]."""
-        return self.log_alpha.exp() if self.learnable else self.alpha_start
+        return self.log_alpha.clamp(-20, 20).exp() if self.learnable else self.alpha_start
 
     @property
     def beta(self) -> float | Tensor:
         """A number when fixed; when learnable a tensor, [] or [channels]."""
-        return self.log_beta.exp() if self.learnable else self.beta_start
+        return self.log_beta.clamp(-20, 20).exp() if self.learnable else self.beta_start
 
     def forward(self, x: Tensor) -> Tensor:
         """Elementwise; any shape (per channel: [N, C, ...])."""

@@ -33,7 +33,7 @@ def build(
             own code, which is imported (the current directory counts) and must return an ``nn.Module``.
         weights: a state dict (``.th``, ``.pt``, ``.pth``, ``.safetensors``), or a ``.gleanet`` file of the same network, whose widths and
             activations then hold.
-        num_classes: logits; default 10, or what the file has.
+        num_classes: logits; default 10, or what the file has. A function of the user's gets it if it takes an argument of that name.
         activation: a name of ``ACTIVATIONS``; default relu, or what the file has.
         widths: path of an inner convolution ("layer1.0.conv1") -> channels; built-in networks only.
         seed: of the initial weights; None: torch's global generator.
@@ -54,7 +54,7 @@ def build(
         net = _fresh(name, num_classes, activation, widths, seed)
     if weights is not None:
         load_weights(net, weights).eval()
-    if num_classes is not None:
+    if num_classes is not None and is_builtin(architecture_of(net).factory):  # of other networks we do not know the input's size
         check_classes(net, num_classes)
     return net
 

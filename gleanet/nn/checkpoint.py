@@ -12,6 +12,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from gleanet.core.errors import CheckpointError, ModelError, StoreError
@@ -104,8 +105,9 @@ def is_checkpoint(path: str | Path) -> bool:
         with open(path, "rb") as file:
             if not is_safetensors(file.read(9)):
                 return False
-        return KEY in read_safetensors(Path(path))[1]
-    except (OSError, CheckpointError):
+        with safe_open(path, framework="pt") as opened:
+            return KEY in (opened.metadata() or {})
+    except (OSError, SafetensorError):
         return False
 
 

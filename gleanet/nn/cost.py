@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gleanet.core.errors import ModelError
+from gleanet.nn.modes import mode
 
 _CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -55,10 +56,8 @@ def cost(model: nn.Module, example_input: Tensor) -> Cost:
         for path, module in model.named_modules()
         if isinstance(module, (*_CONVS, *_TRANSPOSED, nn.Linear))
     ]
-    modes = {module: module.training for module in model.modules()}
     try:
-        model.eval()
-        with torch.no_grad():
+        with mode(model, training=False), torch.no_grad():
             model(example_input[:1])
     except RuntimeError as error:
         first = str(error).splitlines()[0]
@@ -66,8 +65,6 @@ def cost(model: nn.Module, example_input: Tensor) -> Cost:
     finally:
         for handle in handles:
             handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
     layers = tuple(found.values())
     return Cost(sum(layer.macs for layer in layers), sum(p.numel() for p in model.parameters()), layers)
 
@@ -97,17 +94,12 @@ def class_count(model: nn.Module, example_input: Tensor) -> int:
     Raises:
         ModelError: it does not accept the example, or its output is not [N, K].
     """
-    modes = {module: module.training for module in model.modules()}
     try:
-        model.eval()
-        with torch.no_grad():
+        with mode(model, training=False), torch.no_grad():
             logits = model(example_input[:1])
     except RuntimeError as error:
         first = str(error).splitlines()[0]
         raise ModelError(f"the network does not accept an input of shape {list(example_input.shape)}: {first}") from error
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         shown = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(f"not a classifier: for one image the network gives {shown}, expected logits [1, classes]")

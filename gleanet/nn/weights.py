@@ -124,13 +124,20 @@ def _read_torch(path: Path) -> State:
 
 def _explain(path: Path, error: Exception) -> str:
     text = str(error)
-    if isinstance(error, pickle.UnpicklingError) and re.search(r"GLOBAL|[Uu]nsupported|instantiate|not allowed", text):
+    if isinstance(error, pickle.UnpicklingError) and (
+        re.search(r"GLOBAL|instantiate|not allowed", text) or ("Unsupported operand" in text and _is_pickle(path))
+    ):
         found = re.search(r"GLOBAL (?:GLOBAL )?([\w.]+\.[\w.]+)", text)
         what = f" ({found.group(1)})" if found else ""
         return f"{path} holds more than tensors{what} and was not executed: save it again as torch.save(model.state_dict(), ...)"
     if isinstance(error, OSError):
         return f"cannot read checkpoint {path}: {error.strerror or error}"
     return f"{path} is not a checkpoint, or it is truncated ({f'{type(error).__name__} {_line(error)}'.strip()}): copy or download it again"
+
+
+def _is_pickle(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(1) == pickle.PROTO
 
 
 def _unwrap(path: Path, loaded: Any) -> State:

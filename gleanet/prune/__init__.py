@@ -1,0 +1,16 @@
+from gleanet.prune.apply import apply as apply
+from gleanet.prune.apply import zero as zero
+from gleanet.prune.fcr import FCR as FCR
+from gleanet.prune.groups import Group as Group
+from gleanet.prune.groups import Grouping as Grouping
+from gleanet.prune.groups import LeftAlone as LeftAlone
+from gleanet.prune.groups import Member as Member
+from gleanet.prune.groups import find_groups as find_groups
+from gleanet.prune.importance import CRITERIA as CRITERIA
+from gleanet.prune.importance import Criterion as Criterion
+from gleanet.prune.importance import GroupTensors as GroupTensors
+from gleanet.prune.oneshot import carry_out as carry_out
+from gleanet.prune.oneshot import prune as prune
+from gleanet.prune.plan import GroupPlan as GroupPlan
+from gleanet.prune.plan import Plan as Plan
+from gleanet.prune.plan import plan as plan

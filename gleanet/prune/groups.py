@@ -6,32 +6,43 @@ import torch
 from torch import fx, nn
 
 from gleanet.core.errors import ModelError
-from gleanet.prune.channels import CONVS, FIXED, Labels, Role, follow
-from gleanet.prune.trace import trace
+from gleanet.prune.channels import follow
+from gleanet.prune.labels import NONE, Labels, Role
+from gleanet.prune.trace import evaluating, trace
 
 
 @dataclass(frozen=True)
 class Member:
     """Where a group's channels lie in one dimension of one module.
 
-    ``role`` is "out" (rows of a convolution's or linear layer's weight, and its bias), "norm" (entries of a batch-norm) or "in"
-    (columns of the next layer's weight). ``index[c]`` holds the positions of channel ``c``: one, or several where a flatten
-    spreads a channel over many features. Example: 16 channels of 7x7 flattened into a linear layer -> 16 tuples of 49 positions.
+    ``role`` is "out" (rows of a convolution's or linear layer's weight, and its bias), "norm" (entries of a norm, or of an activation
+    with parameters for each channel) or "in" (columns of the next layer's weight). ``index[c]`` holds the positions of channel ``c``:
+    one, or equally many for all channels where a flatten spreads a channel over many features or several channels are tied.
+    Example: 16 channels of 7x7 flattened into a linear layer -> 16 tuples of 49 positions.
     """
 
     path: str
     role: Role
     index: tuple[tuple[int, ...], ...]
 
+    def positions(self, channels: list[int]) -> list[int]:
+        """All positions of some channels."""
+        return [position for channel in channels for position in self.index[channel]]
+
 
 @dataclass(frozen=True)
 class Group:
-    """Channels that can be removed one by one, each with all its slices. ``residual``: it passes through an add of two branches."""
+    """Channels that can be removed one by one, each with all its slices.
+
+    ``residual``: it passes through an add that ties two branches. ``offset``: a channel whose filters are zero still emits a constant
+    (sigmoid(0) = 0.5), which removal folds into the next layer.
+    """
 
     name: str
     channels: int
     members: tuple[Member, ...]
     residual: bool
+    offset: bool = False
 
     def producers(self) -> tuple[Member, ...]:
         return tuple(m for m in self.members if m.role == "out")
@@ -42,7 +53,7 @@ class Group:
 
 @dataclass(frozen=True)
 class LeftAlone:
-    """A layer whose output channels are not pruned, and why."""
+    """A layer with output channels that are not pruned, and why."""
 
     path: str
     reason: str
@@ -72,11 +83,12 @@ def find_groups(model: nn.Module, example_input: torch.Tensor, *, residual: bool
         ModelError: the network cannot be traced, or nothing in it can be pruned.
     """
     traced = trace(model, example_input)
-    labels = follow(traced)
+    with evaluating(model):
+        labels = follow(traced)
     groups, left = _assemble(labels)
-    kept_out = [g for g in groups if g.residual and not residual]
-    left += [LeftAlone(m.path, "residual width (ask for residual=True)") for g in kept_out for m in g.producers()]
-    chosen = tuple(g for g in groups if residual or not g.residual)
+    kept_out = [] if residual else [g for g in groups if g.residual]
+    left += [LeftAlone(m.path, "its width passes through a residual add (ask for residual=True)") for g in kept_out for m in g.producers()]
+    chosen = tuple(g for g in groups if g not in kept_out)
     if not chosen:
         why = "; ".join(f"{item.path}: {item.reason}" for item in left[:3]) or "it has no convolution followed by another layer"
         raise ModelError(f"nothing in {type(model).__name__} can be pruned ({why})")
@@ -84,39 +96,46 @@ def find_groups(model: nn.Module, example_input: torch.Tensor, *, residual: bool
 
 
 def _assemble(labels: Labels) -> tuple[list[Group], list[LeftAlone]]:
-    """Sort the joined labels into groups: channels whose slices lie in the same modules belong together."""
+    """Sort the joined labels into groups: channels whose slices lie in the same modules, equally many in each, belong together."""
     slices: dict[int, dict[tuple[str, Role], list[int]]] = {}
-    for path, role, carried in labels.places:
+    for place, carried in labels.places.items():
         for position, label in enumerate(carried):
-            slices.setdefault(labels.root(label), {}).setdefault((path, role), []).append(position)
-    order = [root for root in slices if root != FIXED]
+            slices.setdefault(labels.root(label), {}).setdefault(place, []).append(position)
     families: dict[tuple[tuple[str, Role, int], ...], list[int]] = {}
-    for root in order:
-        key = tuple((path, role, len(positions)) for (path, role), positions in slices[root].items())
-        families.setdefault(key, []).append(root)
-    added = {labels.root(label) for label in labels.added}
-
-    groups: list[Group] = []
-    for key, roots in families.items():
-        producers = [path for path, role, _ in key if role == "out"]
-        if not producers or all(role != "in" for _, role, _ in key):
+    unused: set[int] = set()
+    for root, where in slices.items():
+        if root == NONE or labels.why_fixed(root) is not None:
             continue
+        key = tuple((path, role, len(positions)) for (path, role), positions in where.items())
+        if any(role == "in" for _, role, _ in key):
+            families.setdefault(key, []).append(root)
+        else:
+            unused.add(root)
+
+    added, offset = ({labels.root(label) for label in some} for some in (labels.added, labels.offset))
+    groups: list[Group] = []
+    names: dict[str, int] = {}
+    for key, roots in families.items():
+        first = next(path for path, role, _ in key if role == "out")
+        names[first] = names.get(first, 0) + 1
+        name = first if names[first] == 1 else f"{first}#{names[first]}"
         members = tuple(Member(path, role, tuple(tuple(slices[r][path, role]) for r in roots)) for path, role, _ in key)
-        name = producers[0] if all(g.name != producers[0] for g in groups) else f"{producers[0]}#{len(groups)}"
-        groups.append(Group(name, len(roots), members, residual=any(r in added for r in roots)))
-    return groups, _left_alone(labels)
+        groups.append(Group(name, len(roots), members, not added.isdisjoint(roots), not offset.isdisjoint(roots)))
+    single = [group for group in groups if group.channels == 1]
+    alone = {path: "all its channels are tied to each other" for group in single for path in (m.path for m in group.producers())}
+    left = [LeftAlone(path, alone[path]) for path in alone] + _left_alone(labels, unused)
+    return [group for group in groups if group.channels > 1], left
 
 
-def _left_alone(labels: Labels) -> list[LeftAlone]:
+def _left_alone(labels: Labels, unused: set[int]) -> list[LeftAlone]:
     left = []
-    reasons = {labels.root(label): reason for label, reason in labels.reasons.items()}
-    for path, role, carried in labels.places:
-        fixed = [label for label in carried if labels.root(label) == FIXED]
-        if role == "out" and fixed:
-            reason = next((labels.reasons[label] for label in fixed if label in labels.reasons), None)
-            left.append(LeftAlone(path, reason or reasons.get(FIXED) or "it is added to channels that cannot be removed"))
+    for (path, role), carried in labels.places.items():
+        if role != "out":
+            continue
+        roots = [labels.root(label) for label in carried]
+        reasons = [labels.why_fixed(root) or ("no layer reads it" if root in unused else None) for root in roots]
+        fixed = [reason for reason in reasons if reason is not None]
+        if fixed:
+            part = "" if len(fixed) == len(carried) else f"{len(fixed)} of {len(carried)} channels: "
+            left.append(LeftAlone(path, part + fixed[0]))
     return left
-
-
-def is_depthwise(module: nn.Module) -> bool:
-    return isinstance(module, CONVS) and module.groups > 1 and module.groups == module.in_channels == module.out_channels

@@ -1,26 +1,75 @@
 """A network as a graph: the one place that talks to ``torch.fx``."""
 
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
 import torch
 from torch import fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from gleanet.core.errors import ModelError
+from gleanet.nn.activations import is_activation
+from gleanet.prune.layers import BATCH_NORMS, SCALING, WEIGHTED
 
-ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer)
+ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.Transformer)
+ATTENTION_CALLS = ("scaled_dot_product_attention", "multi_head_attention_forward")
+PRODUCTS = ("matmul", "bmm", "einsum", "baddbmm")
+_TORCH, _HERE = str(Path(torch.__file__).parent), str(Path(__file__).parent)
+
+
+@contextmanager
+def evaluating(*networks: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients; afterwards every module has the mode it had, also those that differ from their parents."""
+    modes = [(module, module.training) for network in networks for module in network.modules()]
+    try:
+        for network in networks:
+            network.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
 
 
 class _Tracer(fx.Tracer):
-    """Modules without children stay whole, so that their paths in the graph are the network's own, whoever wrote them."""
+    """Layers of torch and of ours stay whole; a user's own modules are followed inside, except those named ``opaque``."""
+
+    def __init__(self, opaque: set[str]) -> None:
+        super().__init__()
+        self.opaque = opaque
+        self.failed: str | None = None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return super().is_leaf_module(m, module_qualified_name) or not any(True for _ in m.children())
+        return (
+            module_qualified_name in self.opaque or is_activation(m) or _is_plain(m) or super().is_leaf_module(m, module_qualified_name)
+        )
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:
+            if self.failed is None and not any(True for _ in m.children()):
+                self.failed = self.path_of_module(m)
+            raise
+
+
+def _is_plain(module: nn.Module) -> bool:
+    """A subclass of a known layer that computes what the layer computes."""
+    return any(
+        isinstance(module, kind)
+        and all(getattr(type(module), name) is getattr(kind, name) for name in ("forward", "_conv_forward") if hasattr(kind, name))
+        for kind in (*WEIGHTED, *SCALING)
+    )
 
 
 def trace(model: nn.Module, example_input: torch.Tensor) -> fx.GraphModule:
     """Trace ``model`` and note the shape of every value in ``node.meta["tensor_meta"]``; one image of the example is enough.
 
     Args:
-        model: the network; its modules are shared with the result, its mode is left as it was.
+        model: the network; its modules are shared with the result, its modes are left as they were.
         example_input: float [N, C, H, W], on the device of the model.
 
     Raises:
@@ -29,21 +78,80 @@ def trace(model: nn.Module, example_input: torch.Tensor) -> fx.GraphModule:
     """
     for path, module in model.named_modules():
         if isinstance(module, ATTENTION):
-            raise ModelError(f"{path} is {type(module).__name__}: gleanet prunes convolutional networks, not attention")
-    was_training = model.training
-    model.eval()
-    try:
-        graph = _Tracer().trace(model)
-        graph_module = fx.GraphModule(model, graph)
-        with torch.no_grad():
-            ShapeProp(graph_module).propagate(example_input[:1])
-    except ModelError:
-        raise
-    except Exception as error:  # fx and user code raise anything here; the user needs the sentence, not the family
-        raise ModelError(_explain(model, error)) from error
-    finally:
-        model.train(was_training)
-    return graph_module
+            raise ModelError(f"{path or 'the network'} is {type(module).__name__}: {_NO_ATTENTION}")
+    with evaluating(model):
+        try:
+            traced = fx.GraphModule(model, _graph(model))
+            _refuse_attention(traced)
+            ShapeProp(traced).propagate(example_input[:1])
+        except ModelError:
+            raise
+        except Exception as error:  # fx and user code raise anything here; the user needs the sentence, not the family
+            raise ModelError(_explain(model, error)) from error
+    return traced
+
+
+_NO_ATTENTION = "gleanet prunes convolutional networks and refuses attention, whose heads it cannot tell from code"
+
+
+def _graph(model: nn.Module) -> fx.Graph:
+    """Trace; a module of the user's own that cannot be followed inside, and holds no other modules, is then kept whole."""
+    optional = {
+        name: parameter.default
+        for name, parameter in list(inspect.signature(model.forward).parameters.items())[1:]
+        if parameter.default is not inspect.Parameter.empty
+    }
+    opaque: set[str] = set()
+    while True:
+        tracer = _Tracer(opaque)
+        try:
+            return tracer.trace(model, concrete_args=optional)
+        except Exception:
+            if tracer.failed is None or tracer.failed in opaque:
+                raise
+            opaque.add(tracer.failed)
+
+
+def _refuse_attention(traced: fx.GraphModule) -> None:
+    """Attention written with calls: torch's own function, or a softmax of a product of two activations."""
+    modules = dict(traced.named_modules())
+    products: set[fx.Node] = set()
+    for node in traced.graph.nodes:
+        if node.op in ("placeholder", "output", "get_attr"):
+            continue
+        name = type(modules[str(node.target)]).__name__.lower() if node.op == "call_module" else call_name(node)
+        if name in ATTENTION_CALLS or (name == "softmax" and any(parent in products for parent in node.all_input_nodes)):
+            raise ModelError(f"{type(traced).__name__ if not node.target else 'the network'} calls {name} as attention does: {_NO_ATTENTION}")
+        if name in PRODUCTS or (node.op != "call_module" and any(parent in products for parent in node.all_input_nodes)):
+            products.add(node)
+
+
+def call_name(node: fx.Node) -> str:
+    """The bare name of the function or method that a node calls: "relu", "add", "getitem"."""
+    return node.target if isinstance(node.target, str) else str(getattr(node.target, "__name__", node.target))
+
+
+def calls(traced: fx.GraphModule) -> dict[str, int]:
+    """How often each module is called, by path."""
+    counts: dict[str, int] = {}
+    for node in traced.graph.nodes:
+        if node.op == "call_module":
+            counts[str(node.target)] = counts.get(str(node.target), 0) + 1
+    return counts
+
+
+def batch_norms_behind(traced: fx.GraphModule) -> dict[str, str]:
+    """Path of the batch-norm with running statistics that alone reads a layer's output, by the layer's path; both are called once."""
+    modules, counts = dict(traced.named_modules()), calls(traced)
+    result = {}
+    for node in traced.graph.nodes:
+        users = list(node.users)
+        if node.op == "call_module" and counts[str(node.target)] == 1 and len(users) == 1 and users[0].op == "call_module":
+            path = str(users[0].target)
+            norm = modules[path]
+            if isinstance(norm, BATCH_NORMS) and norm.running_mean is not None and counts[path] == 1:
+                result[str(node.target)] = path
+    return result
 
 
 def _explain(model: nn.Module, error: BaseException) -> str:
@@ -52,8 +160,8 @@ def _explain(model: nn.Module, error: BaseException) -> str:
     traceback = error.__traceback__
     while traceback is not None:
         file = traceback.tb_frame.f_code.co_filename
-        if "/torch/" not in file and "/gleanet/prune/" not in file and not file.startswith("<"):
+        if not file.startswith((_TORCH, _HERE, "<")):
             place = f" at {file}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return f"cannot trace {type(model).__name__}{place}: {first_line}; make its forward free of data-dependent control flow"
+    first_line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".;")
+    return f"cannot trace {type(model).__name__}{place}: {first_line}; make its forward free of control flow that depends on values or shapes"

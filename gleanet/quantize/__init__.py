@@ -1,0 +1,4 @@
+from gleanet.quantize.choose import Choice as Choice
+from gleanet.quantize.choose import quantize as quantize
+from gleanet.quantize.methods import METHODS as METHODS
+from gleanet.quantize.methods import Method as Method

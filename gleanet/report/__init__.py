@@ -1,0 +1,11 @@
+"""Records in, one self-contained page out; and the same strings for the terminal."""
+
+from gleanet.report.html import document as document
+from gleanet.report.html import render as render
+from gleanet.report.tables import Table as Table
+from gleanet.report.tables import baseline as baseline
+from gleanet.report.tables import table as table
+from gleanet.report.tables import trial_table as trial_table
+from gleanet.report.view import Page as Page
+from gleanet.report.view import answer as answer
+from gleanet.report.view import page as page

@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.resources import files as files_of_package
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from gleanet.core.files import write_bytes
 from gleanet.core.records import Run
 from gleanet.core.store import ARTEFACTS, RECORD
-from gleanet.report import charts, view
+from gleanet.report import charts, tables, view
 
 REPORT = "report.html"
 
@@ -26,6 +27,8 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
+    """The charts of a page, None where the run has no figures for one; ``lines`` names the lines of the learning curves, in their order."""
+
     tradeoff: Picture | None
     widths: Picture | None
     accuracy: Picture | None
@@ -41,21 +44,24 @@ def render(run: Run, folder: Path) -> Path:
     """
     present = [name for name in (*ARTEFACTS, RECORD) if name != REPORT and (folder / name).is_file()]
     target = folder / REPORT
-    write_bytes(target, html(run, present).encode())
+    write_bytes(target, document(run, present).encode())
     return target
 
 
-def html(run: Run, files: Sequence[str] = ()) -> str:
+def document(run: Run, files: Sequence[str] = ()) -> str:
     """The page as text; ``files`` are the names of the artefacts to link to (default: those the record names)."""
-    environment = Environment(loader=PackageLoader("gleanet.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["split"] = view.split
-    css, _, _ = environment.loader.get_source(environment, "page.css") if environment.loader else ("", None, None)
-    return environment.get_template("page.html.j2").render(page=view.page(run, files), pictures=pictures(run), css=Markup(css))
+    here = files_of_package("gleanet.report")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.filters["split"] = tables.split
+    environment.filters["tight"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
+    template = environment.from_string((here / "page.html.j2").read_text("utf-8"))
+    css = Markup((here / "page.css").read_text("utf-8"))  # ours, so it may pass unescaped
+    return template.render(page=view.page(run, files), pictures=pictures(run), css=css).lstrip()
 
 
 def pictures(run: Run) -> Pictures:
     """Every chart for which the run has figures."""
-    chosen = view.final(run.rows)
+    chosen = tables.final(run.rows)
     trained = [curve for curve in run.curves if len(curve.points) > 1]
     best = view.answer(run)
     return Pictures(

@@ -1,15 +1,15 @@
 """What the page and the terminal show of a run: records in, frozen views of finished strings out. Nothing is measured or looked up here."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import shlex
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from gleanet.core.records import Latency, Row, Run, Trial
+from gleanet.core.records import Row, Run
 from gleanet.report import units
+from gleanet.report.tables import Table, baseline, fact_table, final, node_table, speedup, threads_text, trial_table, width_table
+from gleanet.report.tables import table as table
 
-_FINAL = ("quantized", "recovered", "one-shot")
-_BASE = ("fine-tuned", "given")
-_VERDICTS = {"chosen": 0, "slower": 1, "too inaccurate": 2, "failed": 3}
 _TROUBLE = {
     "running": "This run has not finished: what follows is what it has so far.",
     "below bar": "This run finished, but its result is below the bar that was set.",
@@ -23,16 +23,6 @@ _FILES = {
     "base.onnx": "the baseline in float",
     "run.json": "every number on this page",
 }
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows of finished strings. ``strong`` is the index of the row that the run is about; the first column names the rows."""
-
-    header: tuple[str, ...]
-    cells: tuple[tuple[str, ...], ...]
-    caption: str = ""
-    strong: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,10 +78,10 @@ def page(run: Run, files: Sequence[str] = ()) -> Page:
         files=_files(run, files),
         results=table(run.rows, base),
         trials=trial_table(run.trials),
-        nodes=_node_table(run.trials),
-        widths=_width_table(run),
+        nodes=node_table(run.trials),
+        widths=width_table(run.widths),
         notes=run.notes,
-        command=run.command,
+        command=_command(run),
         facts=tuple(
             fact_table(caption, facts)
             for caption, facts in (("Settings", run.settings), ("Machine", run.machine), ("Versions", run.versions), ("Data", run.data))
@@ -110,7 +100,7 @@ def answer_parts(run: Run) -> tuple[Part, ...]:
     """The sentence of :func:`answer` with its figures marked."""
     base, last = baseline(run.rows), final(run.rows)
     if base is None or last is None or base is last:
-        return (Part(f"{run.model}: nothing to compare yet." if run.status == "running" else f"{run.model}: no result to compare."),)
+        return _alone(run)
     old, new = base.measured, last.measured
     clauses: list[tuple[Part, ...]] = []
     if old.macs:
@@ -118,105 +108,23 @@ def answer_parts(run: Run) -> tuple[Part, ...]:
     if new.bytes:
         smaller = old.bytes / new.bytes
         clauses.append((Part(units.factor(max(smaller, 1 / smaller)), True), Part(" times smaller" if smaller >= 1 else " times larger")))
-    latency = new.latencies[0] if new.latencies else None
+    latency = min(new.latencies, key=lambda latency: latency.batch, default=None)
     ratio = speedup(last, base, latency) if latency else None
     if latency and ratio is not None:
-        where = f"at batch {latency.batch} on {_threads(latency.threads)} of this CPU"
+        where = f"at batch {latency.batch} on {threads_text(latency.threads)} of this CPU"
         clauses.append((Part(f"{units.factor(ratio)} times", True), Part(f" as fast {where}")))
     if new.change is not None:
-        clauses.append((Part(units.change(new.change), True), Part(" of accuracy")))
+        clauses.append((Part("accuracy "), Part(units.change(new.change), True)))
     return (*(part for index, clause in enumerate(clauses) for part in ((Part(", "), *clause) if index else clause)), Part("."))
 
 
-def baseline(rows: Sequence[Row]) -> Row | None:
-    """The row that the others are compared with: it has no change of its own; of several, the fine-tuned before the given."""
-    unchanged = [row for row in rows if row.measured.change is None]
-    if not unchanged:  # a baseline compared with itself
-        unchanged = [row for row in rows if row.measured.change is not None and row.measured.change.delta == 0 and row.role in _BASE]
-    candidates = [row for role in _BASE for row in unchanged if row.role == role] + unchanged
-    return candidates[0] if candidates else None
-
-
-def final(rows: Sequence[Row]) -> Row | None:
-    """The row that the run is about: the last of the pipeline's stages that was reached."""
-    return next((row for role in _FINAL for row in reversed(rows) if row.role == role), None)
-
-
-def table(rows: Sequence[Row], baseline: Row | None) -> Table:
-    """The result table, one line per row, the same in the terminal and on the page.
-
-    Args:
-        baseline: the row whose change reads ``baseline`` and against which missing speed-ups are computed.
-    """
-    batches = _batches(row.measured.latencies for row in rows)
-    header = ("Network", "MACs", "Parameters", "On disk", "Accuracy (95 % interval)", "Change (95 % interval)")
-    header += tuple(f"p50, batch {batch}" for batch in batches) + tuple(f"Speed-up, batch {batch}" for batch in batches)
-    last = final(rows)
-    return Table(
-        header=header,
-        cells=tuple(_cells(row, baseline, batches) for row in rows),
-        caption=_timing(row.measured.latencies for row in rows),
-        strong=next((index for index, row in enumerate(rows) if row is last), None),
-    )
-
-
-def trial_table(trials: Sequence[Trial]) -> Table:
-    """What was tried in quantization: the chosen method first, then those that lost, by verdict and speed."""
-    batches = _batches(trial.latencies for trial in trials)
-    ordered = sorted(trials, key=lambda trial: (_VERDICTS.get(trial.verdict, 4), _p50(trial.latencies, None) or float("inf")))
-    header = ("Method", "Verdict", "Why", "On disk", "Accuracy (95 % interval)", "Against float (95 % interval)", "Same answer", "SQNR")
-    header += tuple(f"p50, batch {batch}" for batch in batches)
-    cells = tuple(
-        (
-            trial.method,
-            trial.verdict,
-            trial.reason,
-            units.size(trial.bytes),
-            units.accuracy(trial.accuracy),
-            units.change(trial.change),
-            units.NONE if trial.agreement is None else units.percent(trial.agreement),
-            units.NONE if trial.sqnr_db is None else f"{trial.sqnr_db:.1f} dB",
-            *(units.milliseconds(_p50(trial.latencies, batch)) for batch in batches),
-        )
-        for trial in ordered
-    )
-    return Table(header, cells, strong=0 if ordered and ordered[0].verdict == "chosen" else None)
-
-
-def fact_table(caption: str, facts: Mapping[str, object]) -> Table:
-    """Names and values; nested settings become ``recovery.epochs``."""
-    return Table(("Name", "Value"), tuple((name, units.plain(value)) for name, value in _flat(facts)), caption)
-
-
-def speedup(row: Row, baseline: Row, latency: Latency) -> float | None:
-    """How many times as fast as the baseline at this batch: from the record, else from the two medians."""
-    recorded = row.measured.speedup.get(str(latency.batch))
-    if recorded is not None:
-        return recorded
-    before, after = _p50(baseline.measured.latencies, latency.batch), latency.p50_ms
-    return before / after if before and after else None
-
-
-def split(cell: str) -> tuple[str, str]:
-    """``88.0 % (87.4 to 88.6)`` -> ``88.0 %`` and ``87.4 to 88.6``, for a page that sets the interval smaller."""
-    main, bracket, rest = cell.partition(" (")
-    return (main, rest[:-1]) if bracket and rest.endswith(")") and " to " in rest else (cell, "")
-
-
-def _cells(row: Row, baseline: Row | None, batches: Sequence[int]) -> tuple[str, ...]:
-    measured = row.measured
-    by_batch = {latency.batch: latency for latency in measured.latencies}
-    ratios = (speedup(row, baseline, by_batch[batch]) if baseline and batch in by_batch else None for batch in batches)
-    return (
-        row.label,
-        units.count(measured.macs),
-        units.count(measured.params),
-        units.size(measured.bytes),
-        units.accuracy(measured.accuracy),
-        "baseline" if row is baseline else units.change(measured.change),
-        *(units.milliseconds(_p50(measured.latencies, batch)) for batch in batches),
-        *("1×" if row is baseline and ratio is not None else units.times(ratio) for ratio in ratios),
-    )
+def _alone(run: Run) -> tuple[Part, ...]:
+    """The sentence of a run with nothing to compare: what its last network is."""
+    if not run.rows:
+        return (Part(f"{run.model}: no result{' yet' if run.status == 'running' else ''}."),)
+    last = run.rows[-1].measured
+    found = () if last.accuracy is None else (Part(units.accuracy(last.accuracy), True), Part(" accurate, "))
+    return (Part(f"{run.model}: "), *found, Part(f"{units.count(last.macs)} MACs, {units.size(last.bytes)}."))
 
 
 def _work(ratio: float) -> tuple[Part, ...]:
@@ -255,58 +163,13 @@ def _files(run: Run, names: Sequence[str]) -> tuple[File, ...]:
     return tuple(File(name, _FILES[name], units.size(sizes[name]) if name in sizes else "") for name in present)
 
 
-def _width_table(run: Run) -> Table:
-    header = ("Layer", "Channels before", "Channels after", "Kept", "MACs before", "MACs after")
-    return Table(
-        header,
-        tuple(
-            (w.layer, str(w.before), str(w.after), units.percent(w.after / w.before), units.count(w.macs_before), units.count(w.macs_after))
-            for w in run.widths
-        ),
-        "Channels and MACs of each prunable layer",
-    )
-
-
-def _node_table(trials: Sequence[Trial]) -> Table:
-    cells = tuple(
-        (trial.method, ", ".join(f"{kind} {number}" for kind, number in sorted(trial.nodes.items(), key=lambda item: -item[1])))
-        for trial in trials
-        if trial.nodes
-    )
-    return Table(("Method", "Nodes as the runtime executes them"), cells, "Node types of each quantized file")
-
-
-def _batches(measured: Iterable[Sequence[Latency]]) -> list[int]:
-    return sorted({latency.batch for latencies in measured for latency in latencies})
-
-
-def _p50(latencies: Sequence[Latency], batch: int | None) -> float | None:
-    """Median of one batch size; None: of the first that was measured."""
-    return next((latency.p50_ms for latency in latencies if batch in (None, latency.batch)), None)
-
-
-def _timing(measured: Iterable[Sequence[Latency]]) -> str:
-    found = [latency for latencies in measured for latency in latencies]
-    if not found:
-        return "MACs of one image, bytes and accuracy of every step"
-    repeats = min(latency.repeats for latency in found)
-    threads = " and ".join(_threads(number) for number in sorted({latency.threads for latency in found}))
-    return f"Every step of the run. MACs are of one image; p50 is the median time of one call, {threads}, at least {repeats:,} repeats, interleaved"
-
-
-def _threads(number: int) -> str:
-    return "one thread" if number == 1 else f"{number} threads"
+def _command(run: Run) -> str:
+    """What to paste to do it again: the command line where the run kept it (``results["argv"]``, a list), else the command's name."""
+    argv = run.results.get("argv")
+    if isinstance(argv, list) and argv:
+        return shlex.join(["gleanet", *map(str, argv)])
+    return run.command if run.command.startswith("gleanet") else f"gleanet {run.command}"
 
 
 def _data_name(run: Run) -> str:
     return str(run.data.get("title") or run.data.get("name") or "")
-
-
-def _flat(facts: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:
-    flat: list[tuple[str, object]] = []
-    for name, value in facts.items():
-        if isinstance(value, Mapping) and value:
-            flat += _flat(value, f"{prefix}{name}.")
-        else:
-            flat.append((f"{prefix}{name}", value))
-    return flat

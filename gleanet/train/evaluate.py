@@ -9,6 +9,7 @@ from gleanet.core.errors import ModelError
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Preprocess
 from gleanet.data import to_input
+from gleanet.nn.modes import mode
 
 
 def predict(
@@ -34,11 +35,9 @@ def predict(
         ModelError: the network does not accept these images.
     """
     device = device_of(model)
-    modes = {module: module.training for module in model.modules()}
     parts = []
     try:
-        model.eval()
-        with torch.inference_mode(), progress.task("Evaluate", len(images), "images") as advance:
+        with mode(model, training=False), torch.inference_mode(), progress.task("Evaluate", len(images), "images") as advance:
             for start in range(0, len(images), batch_size):
                 batch = torch.from_numpy(to_input(images[start : start + batch_size], preprocess))
                 logits = model(batch.to(device, memory_format=torch.channels_last))
@@ -47,9 +46,6 @@ def predict(
     except RuntimeError as error:
         first = str(error).splitlines()[0]
         raise ModelError(f"the network does not accept images of shape {list(images.shape[1:])}: {first}") from error
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     return np.concatenate(parts).astype(np.float32, copy=False)
 
 

@@ -3,8 +3,7 @@
 import copy
 import itertools
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -16,9 +15,11 @@ from gleanet.core.progress import SILENT, Advance, Progress
 from gleanet.core.records import Curve, CurvePoint, Preprocess
 from gleanet.data import ImageSet, epoch
 from gleanet.nn import class_count
+from gleanet.nn.modes import mode
 from gleanet.train import resume
 from gleanet.train.evaluate import accuracy, device_of, predict
 from gleanet.train.interrupt import Deferred
+from gleanet.train.randomness import forked_random, seed_random
 from gleanet.train.rangetest import range_test
 from gleanet.train.recipe import Recipe, learning_rate, loss, optimizer, steps_per_epoch, total_steps
 
@@ -54,6 +55,7 @@ class _State:
 
     standing: resume.Standing
     pending: list[Tensor] = field(default_factory=list)  # losses still on the device
+    recorded: int = 0  # steps that the curve knows of
     saved_at: float = field(default_factory=time.monotonic)
 
 
@@ -103,22 +105,18 @@ def fit(
     _check_classes(model, images, device)
     expected = resume.identity(model, images, recipe, seed, teacher) if checkpoint is not None else {}
     found = resume.read(checkpoint, expected) if checkpoint is not None else None
-    if found is not None:
-        standing = found[0]
-    else:
-        standing = resume.Standing(expected, 0, _peak(model, images, recipe, preprocess, seed, teacher, progress))
+    standing = found[0] if found else resume.Standing(expected, 0, _peak(model, images, recipe, preprocess, seed, teacher, progress))
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     sgd = optimizer(model, recipe, standing.peak)
     if found is not None:
         resume.put(model, sgd, found[1])
-    if teacher is not None:
-        teacher = copy.deepcopy(teacher).to(device).to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    guide = None if teacher is None else _frozen(teacher, device)
     per_epoch = steps_per_epoch(len(images), recipe)
     job = _Job(
-        model, images, recipe, preprocess, seed, teacher, after_step, evaluate, checkpoint, name, device, per_epoch, total, sgd, progress
+        model, images, recipe, preprocess, seed, guide, after_step, evaluate, checkpoint, name, device, per_epoch, total, sgd, progress
     )
     state = _State(standing)
-    with _training_mode(model), forked_random(device):
+    with mode(model, training=True), forked_random(device):
         _run(job, state)
     return model, Curve(name, state.standing.points)
 
@@ -134,19 +132,26 @@ def _run(job: _Job, state: _State) -> None:
                 _epoch(job, state, index, advance, ctrl_c)
         except KeyboardInterrupt:
             if not ctrl_c.forced:
+                if state.recorded < state.standing.step:  # after_step raised it
+                    _record(job, state)
                 _save(job, state)
             raise
 
 
 def _epoch(job: _Job, state: _State, index: int, advance: Advance, ctrl_c: Deferred) -> None:
-    """The rest of epoch ``index``: batches that a resumed training has seen are drawn again and skipped."""
+    """The rest of epoch ``index``, from the batch where the standing is."""
     recipe = job.recipe
     batches = epoch(
-        job.images, recipe.batch_size, job.seed, index, augment=recipe.augment, preprocess=job.preprocess, flip=recipe.flip
+        job.images,
+        recipe.batch_size,
+        job.seed,
+        index,
+        augment=recipe.augment,
+        preprocess=job.preprocess,
+        flip=recipe.flip,
+        start=state.standing.step % job.per_epoch,
     )
-    for step, (x, y) in enumerate(batches, start=index * job.per_epoch):
-        if step < state.standing.step:
-            continue
+    for step, (x, y) in enumerate(batches, start=state.standing.step):
         if step >= job.total:
             break
         state.pending.append(_step(job, step, state.standing.peak, x, y))
@@ -178,7 +183,7 @@ def _step(job: _Job, step: int, peak: float, x: Tensor, y: Tensor) -> Tensor:
 
 def _record(job: _Job, state: _State) -> None:
     """After a step: look at the losses, add a point to the curve, save; each when it is time."""
-    step = state.standing.step
+    step = state.recorded = state.standing.step
     ends = step % job.per_epoch == 0 or step == job.total
     if len(state.pending) >= CHECK_EVERY:
         _collect(job, state)
@@ -247,33 +252,14 @@ def _peak(
     return found
 
 
+def _frozen(teacher: nn.Module, device: torch.device) -> nn.Module:
+    copied: nn.Module = copy.deepcopy(teacher).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return copied.eval()
+
+
 def _check_classes(model: nn.Module, images: ImageSet, device: torch.device) -> None:
     found = class_count(model, torch.zeros(1, *images.images.shape[1:], device=device))
     if found != len(images.classes):
-        raise ModelError(f"the network tells {found} classes apart, {images.name} has {len(images.classes)}: build it with that many classes")
-
-
-@contextmanager
-def _training_mode(model: nn.Module) -> Iterator[None]:
-    modes = {module: module.training for module in model.modules()}
-    model.train()
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-
-
-@contextmanager
-def forked_random(device: torch.device) -> Iterator[None]:
-    """Inside the block torch's global generators may be used; afterwards they are as before."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        yield
-
-
-def seed_random(device: torch.device, seed: int, step: int) -> None:
-    """Seed the generators that dropout and its like draw from, from (seed, step), so that a resumed training draws the same."""
-    value = (seed * 1_000_003 + step) % 2**63
-    torch.default_generator.manual_seed(value)
-    if device.type == "cuda":
-        torch.cuda.manual_seed(value)
+        raise ModelError(
+            f"the network tells {found} classes apart, {images.name} has {len(images.classes)}: build it with that many classes"
+        )

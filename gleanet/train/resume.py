@@ -45,8 +45,8 @@ class Standing:
 
 def identity(model: nn.Module, images: ImageSet, recipe: Recipe, seed: int, teacher: nn.Module | None) -> dict[str, str]:
     """What must be equal for a saved state to be continued: recipe, seed, and digests of data, starting weights and teacher."""
-    data = hashlib.sha256(np.ascontiguousarray(images.labels))
-    data.update(np.ascontiguousarray(images.images))
+    data = hashlib.sha256(np.ascontiguousarray(images.labels).data)
+    data.update(np.ascontiguousarray(images.images).data)
     return {
         "recipe": ", ".join(f"{key} {value}" for key, value in asdict(recipe).items()),
         "seed": str(seed),
@@ -88,7 +88,9 @@ def read(path: Path, expected: dict[str, str]) -> tuple[Standing, dict[str, Tens
     for what, value in expected.items():
         if standing.identity.get(what) != value:
             there = standing.identity.get(what)
-            raise CheckpointError(f"{path} belongs to another training ({what}: {there} there, {value} now): delete it or name another file")
+            raise CheckpointError(
+                f"{path} belongs to another training ({what}: {there} there, {value} now): delete it or name another file"
+            )
     return standing, tensors
 
 

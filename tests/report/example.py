@@ -73,7 +73,9 @@ def _times(one: float, sixty_four: float) -> tuple[Latency, ...]:
     return tuple(Latency(batch, 1, 300, ms, ms * 1.08) for batch, ms in ((1, one), (64, sixty_four)))
 
 
-def _row(label: str, role: str, file: str, macs: int, params: int, size: int, moved: tuple[int, int] | None, ms: tuple[float, float]) -> Row:
+def _row(
+    label: str, role: str, file: str, macs: int, params: int, size: int, moved: tuple[int, int] | None, ms: tuple[float, float]
+) -> Row:
     accuracy, change = _paired(*moved) if moved else (wilson(BASE_CORRECT, N), None)
     speedup = {"1": 0.852 / ms[0], "64": 44.6 / ms[1]}
     return Row(label, role, Measurement(file, "onnxruntime", macs, params, size, accuracy, _times(*ms), change, None, speedup))
@@ -127,11 +129,11 @@ def _trials() -> tuple[Trial, ...]:
 def _curves() -> tuple[Curve, ...]:
     def curve(name: str, start: float, end: float, first_loss: float) -> Curve:
         points = []
-        for step in range(0, 1173, 23):
-            share = step / 1172
+        for step in range(0, 1174, 23):
+            share = step / 1173
             lr = 0.021 * min(1.0, share / 0.05) * (0.5 + 0.5 * np.cos(np.pi * share))
             loss = first_loss * (0.45 + 0.55 * np.exp(-4 * share)) + 0.012 * np.sin(step * 1.7)
-            value = None if step % 391 > 22 else start + (end - start) * (1 - np.exp(-3.2 * share)) / (1 - np.exp(-3.2))
+            value = None if step % 391 else start + (end - start) * (1 - np.exp(-3.2 * share)) / (1 - np.exp(-3.2))
             points.append(CurvePoint(round(3 * share, 3), step, float(lr), float(loss), None if value is None else float(value)))
         return Curve(name, tuple(points))
 

@@ -1,0 +1,91 @@
+"""Write every generated table and picture of README and docs from the result files in ``benchmarks/results``.
+
+    python benchmarks/tables.py            # write
+    python benchmarks/tables.py --check    # exit 1 where a file would change (run by the tests)
+
+A generated block stands between ``<!-- NAME: ... -->`` and ``<!-- /NAME -->``.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+from gleanet.core.records import Run, loads
+from gleanet.report import baseline, picture, table
+
+ROOT = Path(__file__).parent.parent
+RESULTS = Path(__file__).parent / "results"
+MAIN_CASE = "resnet20-recovered"
+
+
+def main() -> int:
+    """Write or check all targets; returns an exit code."""
+    wanted = targets()
+    stale = [path for path, text in wanted.items() if not path.is_file() or path.read_text(encoding="utf-8") != text]
+    if "--check" in sys.argv[1:]:
+        sys.stderr.writelines(f"{path.relative_to(ROOT)} is not what `python benchmarks/tables.py` writes\n" for path in stale)
+        return 1 if stale else 0
+    for path in stale:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(wanted[path], encoding="utf-8")
+    return 0
+
+
+def targets() -> dict[Path, str]:
+    """Every generated file with the text it should hold."""
+    runs = {path.stem: loads(path.read_bytes(), Run, str(path)) for path in sorted((RESULTS / "main_job").glob("*.json"))}
+    if MAIN_CASE not in runs:
+        return {}
+    readme, evidence = ROOT / "README.md", ROOT / "docs" / "evidence.md"
+    main_run = runs[MAIN_CASE]
+    return {
+        readme: block(readme.read_text(encoding="utf-8"), "main_job", f"{result_table(main_run)}\n\n{caption(main_run)}"),
+        evidence: block(
+            evidence.read_text(encoding="utf-8"),
+            "main_job",
+            "\n\n".join(f"### {name}\n\n`{command(run)}`\n\n{result_table(run)}\n\n{caption(run)}" for name, run in runs.items()),
+        ),
+        ROOT / "docs" / "result.svg": picture(main_run),
+    }
+
+
+def block(text: str, name: str, content: str) -> str:
+    """``text`` with the generated block ``name`` replaced."""
+    pattern = re.compile(rf"(<!-- {name}:[^\n]*-->\n).*?(<!-- /{name} -->)", re.DOTALL)
+    if not pattern.search(text):
+        raise ValueError(f"no block {name!r} to write to")
+    return pattern.sub(lambda found: f"{found[1]}{content}\n{found[2]}", text)
+
+
+def result_table(run: Run) -> str:
+    """The result table of a run as Markdown, with the strings that terminal and report show."""
+    shown = table(run.rows, baseline(run.rows))
+    lines = ["| " + " | ".join(shown.header) + " |", "|" + " --- |" * len(shown.header)]
+    lines += ["| " + " | ".join(cells) + " |" for cells in shown.cells]
+    return "\n".join(lines)
+
+
+def command(run: Run) -> str:
+    """The command that made a run, without the paths of the machine it ran on."""
+    settings = run.settings
+    weights = Path(settings["weights"]).name
+    fair = " --fair-baseline" if settings["fair_baseline"] else ""
+    epochs = settings["training"]["epochs"]
+    return f"gleanet shrink {run.model} --weights {weights} --data {settings['data']} --flops {settings['pruning']['flops']} --epochs {epochs:g}{fair}"
+
+
+def caption(run: Run) -> str:
+    """Data, machine, versions, time and notes: what a figure must come with."""
+    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items() if name != "gleanet")
+    machine = run.machine
+    latencies = run.rows[0].measured.latencies
+    repeats = min(latency.repeats for row in run.rows for latency in row.measured.latencies)
+    return (
+        f"{run.data['title']}, {run.data['test']:,} test images, seed {run.settings['seed']}. {machine['cpu']}, {machine['cores']} cores, "
+        f"{' '.join(machine['isa'])}; {latencies[0].threads} thread, medians of at least {repeats} interleaved calls; {versions}. "
+        f"The whole command took {run.seconds / 60:.1f} minutes. " + " ".join(run.notes)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""The command line: parses, calls one function of the pipeline, prints. It computes nothing itself.
+
+Exit codes: 0 done, 1 failed, 2 bad usage or bad input, 3 done but below the user's bar, 130 interrupted (and resumable).
+"""
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from gleanet.cli import jobs, lookups, stages
+from gleanet.cli.terminal import print_error, print_text
+from gleanet.core.errors import GleanetError
+
+INTERRUPTED = 130
+
+app = typer.Typer(
+    name="gleanet",
+    help="Make a trained convolutional image classifier small and fast, and say with numbers what that cost.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(jobs.shrink)
+app.command()(jobs.train)
+app.command()(jobs.prune)
+app.command()(stages.export)
+app.command()(stages.quantize)
+app.command()(stages.measure)
+app.command()(lookups.doctor)
+app.add_typer(lookups.runs)
+
+
+def _version(show: bool) -> None:
+    if show:
+        print_text(f"gleanet {version('gleanet')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(show: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False) -> None:
+    return None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Expected errors print one line; only our own mistakes show a traceback."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        code = app(arguments, standalone_mode=False, prog_name="gleanet")
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.TyperException as usage:
+        print_error(f"{usage.format_message()} (see gleanet {_command(arguments)}--help)")
+        return 2
+    except GleanetError as error:
+        print_error(str(error))
+        return error.exit_code
+    except (typer.Abort, KeyboardInterrupt) as stop:
+        print_error("interrupted" + "".join(f"; {note}" for note in _notes(stop)))
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output went away (`| head`): nothing is wrong
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (OSError, MemoryError) as error:
+        print_error(f"{type(error).__name__}: {error}")
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def _command(arguments: Sequence[str]) -> str:
+    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback} | {"runs"}
+    return next((f"{word} " for word in arguments if word in known), "")
+
+
+def _notes(error: BaseException | None) -> list[str]:
+    """What the pipeline noted on an interruption (how to resume), through whatever it was wrapped in."""
+    found: list[str] = []
+    while error is not None:
+        found += getattr(error, "__notes__", [])
+        error = error.__cause__ or error.__context__
+    return found

@@ -1,0 +1,223 @@
+"""Commands that run for minutes in a run folder: shrink, train, prune."""
+
+from typing import Annotated
+
+import typer
+
+from gleanet.cli import options as o
+from gleanet.cli.terminal import TerminalProgress, print_json, print_table, print_text
+from gleanet.core.errors import SettingsError
+from gleanet.core.records import Run
+from gleanet.core.settings import PruneSettings, Pruning, Quantizing, ShrinkSettings, Training, TrainSettings
+from gleanet.report import baseline, table
+
+Model = Annotated[
+    str | None,
+    typer.Argument(
+        help="resnet8, resnet20, resnet32, resnet44, resnet56, resnet110; a .gleanet file; or package.module:function.", show_default=False
+    ),
+]
+BELOW_BAR = 3
+
+
+def shrink(
+    model: Model = None,
+    data: o.Data = None,
+    weights: o.Weights = None,
+    flops: o.Flops = 0.5,
+    epochs: o.Epochs = 0,
+    fair_baseline: Annotated[
+        bool, typer.Option("--fair-baseline", help="Also fine-tune the given network in the same way, as the baseline.")
+    ] = False,
+    max_drop: o.MaxDrop = None,
+    criterion: o.Criterion = None,
+    allocation: o.Allocation = None,
+    recycle: o.Recycle = None,
+    align: o.Align = 8,
+    floor: o.Floor = 0.1,
+    residual: o.Residual = False,
+    calibration: o.Calibration = 1024,
+    method: o.Method = "auto",
+    input: o.Input = "float",
+    activation: Annotated[str | None, typer.Option(help="Activation of a built-in network. Default: relu, or the checkpoint's.")] = None,
+    lr: o.Lr = None,
+    batch_size: o.BatchSize = 128,
+    weight_decay: o.WeightDecay = 1e-4,
+    label_smoothing: o.LabelSmoothing = 0.0,
+    distill: o.Distill = 0.5,
+    seed: o.Seed = 0,
+    threads: o.Threads = 1,
+    device: o.Device = "auto",
+    out: o.Out = None,
+    resume: o.Resume = None,
+    json: o.Json = False,
+    config: o.Config = None,
+) -> int:
+    """The main job: prune, recover, export, quantize, measure, report.
+
+    Example: [bold]gleanet shrink runs/base/model.gleanet --data digits --flops 0.5 --epochs 3[/]
+    """
+    import gleanet.pipeline as pipeline
+
+    o.one_of("--input", input, ("float", "uint8"))
+    settings = None
+    if resume is None:
+        settings = ShrinkSettings(
+            model=o.required(model, "MODEL", "gleanet shrink resnet20 --weights FILE --data cifar10"),
+            data=o.required(data, "--data", "name a data set, e.g. --data digits"),
+            weights=weights,
+            activation=activation,
+            fair_baseline=fair_baseline,
+            input=input,
+            seed=seed,
+            threads=threads,
+            device=device,  # type: ignore[arg-type]
+            pruning=_pruning(flops, criterion, allocation, recycle, align, floor, residual, calibration),
+            training=Training(epochs, lr, batch_size, weight_decay, label_smoothing, distill),
+            quantizing=Quantizing(method, max_drop),
+        )
+    with TerminalProgress() as progress:
+        run = pipeline.shrink(settings, out=out, resume=resume, progress=progress)
+    return _show(run, json)
+
+
+def train(
+    model: Model = None,
+    data: o.Data = None,
+    weights: o.Weights = None,
+    activation: Annotated[
+        str | None, typer.Option(help="Activation of a built-in network: relu, silu, mish, beamish, gelu, hardswish.")
+    ] = None,
+    epochs: o.Epochs = 10,
+    lr: o.Lr = None,
+    batch_size: o.BatchSize = 128,
+    weight_decay: o.WeightDecay = 5e-4,
+    label_smoothing: o.LabelSmoothing = 0.0,
+    seed: o.Seed = 0,
+    threads: o.Threads = 1,
+    device: o.Device = "auto",
+    out: o.Out = None,
+    resume: o.Resume = None,
+    json: o.Json = False,
+    config: o.Config = None,
+) -> int:
+    """Train or fine-tune a network; resumable.
+
+    Example: [bold]gleanet train resnet8 --data digits --epochs 5[/]
+    """
+    import gleanet.pipeline as pipeline
+
+    settings = None
+    if resume is None:
+        settings = TrainSettings(
+            model=o.required(model, "MODEL", "gleanet train resnet8 --data digits"),
+            data=o.required(data, "--data", "name a data set, e.g. --data digits"),
+            weights=weights,
+            activation=activation,
+            seed=seed,
+            threads=threads,
+            device=device,  # type: ignore[arg-type]
+            training=Training(epochs, lr, batch_size, weight_decay, label_smoothing, distill=0),
+        )
+    with TerminalProgress() as progress:
+        run = pipeline.train(settings, out=out, resume=resume, progress=progress)
+    return _show(run, json)
+
+
+def prune(
+    model: Annotated[
+        str | None, typer.Argument(metavar="CHECKPOINT", help="A .gleanet file, or any MODEL together with --weights.")
+    ] = None,
+    data: o.Data = None,
+    weights: o.Weights = None,
+    flops: o.Flops = 0.5,
+    one_shot: Annotated[bool, typer.Option("--one-shot", help="No training at all, whatever --epochs says.")] = False,
+    in_training: Annotated[
+        bool, typer.Option("--in-training", help="FCR while training goes on, instead of one-shot and recovery.")
+    ] = False,
+    epochs: o.Epochs = 2,
+    criterion: o.Criterion = None,
+    allocation: o.Allocation = None,
+    recycle: o.Recycle = None,
+    align: o.Align = 8,
+    floor: o.Floor = 0.1,
+    residual: o.Residual = False,
+    calibration: o.Calibration = 1024,
+    lr: o.Lr = None,
+    batch_size: o.BatchSize = 128,
+    weight_decay: o.WeightDecay = 1e-4,
+    distill: o.Distill = 0.5,
+    seed: o.Seed = 0,
+    threads: o.Threads = 1,
+    device: o.Device = "auto",
+    out: o.Out = None,
+    resume: o.Resume = None,
+    json: o.Json = False,
+    config: o.Config = None,
+) -> int:
+    """Prune a checkpoint to a budget.
+
+    Example: [bold]gleanet prune runs/base/model.gleanet --data digits --flops 0.5 --one-shot[/]
+    """
+    import gleanet.pipeline as pipeline
+
+    if one_shot and in_training:
+        raise SettingsError("--one-shot and --in-training exclude each other: choose one")
+    settings = None
+    if resume is None:
+        settings = PruneSettings(
+            model=o.required(model, "CHECKPOINT", "gleanet prune runs/base/model.gleanet --data digits --flops 0.5"),
+            data=o.required(data, "--data", "name a data set, e.g. --data digits"),
+            weights=weights,
+            in_training=in_training,
+            seed=seed,
+            threads=threads,
+            device=device,  # type: ignore[arg-type]
+            pruning=_pruning(flops, criterion, allocation, recycle, align, floor, residual, calibration),
+            training=Training(0 if one_shot else epochs, lr, batch_size, weight_decay, distill=distill),
+        )
+    with TerminalProgress() as progress:
+        run = pipeline.prune(settings, out=out, resume=resume, progress=progress)
+    return _show(run, json)
+
+
+def _pruning(
+    flops: float,
+    criterion: str | None,
+    allocation: str | None,
+    recycle: str | None,
+    align: int,
+    floor: float,
+    residual: bool,
+    calibration: int,
+) -> Pruning:
+    o.one_of("--allocation", allocation, ("uniform", "global"))
+    o.one_of("--recycle", recycle, ("features", "weights", "none"))
+    return Pruning(flops, criterion, allocation, recycle, align, floor, residual, calibration)  # type: ignore[arg-type]
+
+
+def _show(run: Run, json: bool) -> int:
+    """Print a finished run and turn its status into an exit code."""
+    if json:
+        print_json(run)
+    else:
+        print_run(run)
+    return BELOW_BAR if run.status == "below bar" else 0
+
+
+def print_run(run: Run) -> None:
+    """A run as text: what it was, its table or its accuracies, notes, files."""
+    print_text(f"{run.command} {run.model} on {run.data.get('title', 'no data')}, {run.seconds:.0f} s: {run.status}")
+    if "plan" in run.results and isinstance(run.results["plan"], str):
+        print_text(run.results["plan"])
+    for name, label in (("accuracy_before", "accuracy before"), ("accuracy", "accuracy")):
+        found = run.results.get(name)
+        if isinstance(found, dict):
+            print_text(
+                f"{label}: {100 * found['value']:.2f} % ({100 * found['low']:.2f} to {100 * found['high']:.2f}, {found['n']:,} test images)"
+            )
+    if run.rows:
+        print_table(table(run.rows, baseline(run.rows)))
+    for note in run.notes:
+        print_text(note)
+    print_text(f"folder: {run.results.get('folder', run.id)}")

@@ -1,0 +1,99 @@
+"""Commands that only look: doctor and runs."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gleanet.cli import options as o
+from gleanet.cli.jobs import print_run
+from gleanet.cli.terminal import print_json, print_table, print_text
+from gleanet.core import host, store
+from gleanet.core.errors import DataError
+from gleanet.report import Table
+
+runs = typer.Typer(name="runs", help="Past runs.", no_args_is_help=True)
+
+Root = Annotated[Path, typer.Option(help="Folder that holds the run folders.")]
+
+
+def doctor(json: o.Json = False) -> int:
+    """This machine: cores, instruction sets, GPU, runtimes, data found.
+
+    Example: [bold]gleanet doctor[/]
+    """
+    from gleanet.data import available
+
+    machine, runtimes = host.machine(), host.runtimes()
+    try:
+        data, trouble = available(), None
+    except DataError as error:
+        data, trouble = (), str(error)
+    if json:
+        print_json({"machine": machine, "versions": host.versions(), "runtimes": runtimes, "data": data, "data_error": trouble})
+        return 0
+    for name, value in (
+        ("CPU", f"{machine['cpu']} ({machine['arch']})"),
+        ("cores for this process", machine["cores"]),
+        ("memory", f"{machine['memory_gb']} GB"),
+        ("instruction sets", " ".join(machine["isa"]) or "none that matter"),
+        ("int8", _int8(machine["isa"])),
+        ("GPU", machine["gpu"] or "none"),
+        ("system", machine["os"]),
+        ("versions", ", ".join(f"{k} {v}" for k, v in host.versions().items())),
+        ("runtimes", ", ".join(f"{k} {v}" for k, v in runtimes.items()) or "none"),
+        ("data", trouble or ", ".join(data)),
+    ):
+        print_text(f"{name:<24}{value}")
+    return 0
+
+
+def _int8(isa: list[str]) -> str:
+    """What the instruction sets mean for 8-bit networks (ONNX Runtime's quantization guide, "data type selection")."""
+    if {"AVX512_VNNI", "AVX_VNNI"} & set(isa):
+        return "VNNI: unsigned x signed 8-bit products are exact and fast"
+    if {"DOTPROD", "I8MM"} & set(isa):
+        return "ARM dot products: signed 8-bit types are exact and fast"
+    if "AVX2" in isa or "AVX512F" in isa:
+        return "no VNNI: unsigned x signed 8-bit sums can saturate; 7-bit weights or unsigned weights avoid it"
+    return "no 8-bit dot products: measure before you expect a gain"
+
+
+@runs.command("list")
+def list_runs(root: Root = store.RUNS, json: o.Json = False) -> int:
+    """Past runs, newest first.
+
+    Example: [bold]gleanet runs list[/]
+    """
+    found = store.listing(root)
+    if json:
+        print_json(
+            [
+                {"id": r.id, "command": r.command, "model": r.model, "status": r.status, "started": r.started, "seconds": r.seconds}
+                for r in found
+            ]
+        )
+    elif not found:
+        print_text(f"no runs in {root}")
+    else:
+        cells = tuple((r.id, r.command, r.model, str(r.data.get("title", "")), r.status, r.started, f"{r.seconds:.0f} s") for r in found)
+        print_table(Table(("Run", "Command", "Model", "Data", "Status", "Started", "Took"), cells))
+    return 0
+
+
+@runs.command("show")
+def show_run(
+    run: Annotated[str, typer.Argument(help="Folder or id of a run, or the beginning of its id.")],
+    root: Root = store.RUNS,
+    json: o.Json = False,
+) -> int:
+    """One past run.
+
+    Example: [bold]gleanet runs show runs/demo[/]
+    """
+    record = store.find(run, root=root).read()
+    if json:
+        print_json(record)
+    else:
+        print_run(record)
+    return 0

@@ -1,0 +1,78 @@
+"""Options that several commands share, with one name, one meaning and one help text each."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gleanet.core.errors import SettingsError
+
+SHARED = ("config", "help")
+
+
+def _config(context: typer.Context, path: Path | None) -> Path | None:
+    """Take values from a TOML file as defaults, so that the command line wins; an unknown key is an error."""
+    if path is None:
+        return None
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(f"cannot read --config {path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"--config {path} is not TOML: {error}") from error
+    known = {str(parameter.name) for parameter in context.command.params} - set(SHARED)
+    given = {key.replace("-", "_"): value for key, value in values.items()}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise SettingsError(f"--config {path} has an unknown key {unknown[0]!r}: known are {', '.join(sorted(known))}")
+    context.default_map = {**(context.default_map or {}), **given}
+    return path
+
+
+Config = Annotated[
+    Path | None, typer.Option(callback=_config, is_eager=True, help="TOML file with any of these options by name; the command line wins.")
+]
+Data = Annotated[str | None, typer.Option(help="digits, cifar10, cifar100, a folder under $GLEANET_DATA, or a path.")]
+Weights = Annotated[str | None, typer.Option(help="Checkpoint to start from: a state dict (.th, .pt, .safetensors) or a .gleanet file.")]
+Out = Annotated[Path | None, typer.Option(help="Folder of this run. Default: runs/<date>-<model>-<short id>.")]
+Resume = Annotated[str | None, typer.Option(help="Go on with this run (its folder or id), with its settings.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
+Threads = Annotated[int, typer.Option(help="Threads of the timed runtime.")]
+Device = Annotated[str, typer.Option(help="Where to train: auto, cpu or cuda.")]
+Epochs = Annotated[float, typer.Option(help="Passes over the training images; 0: no training.")]
+Lr = Annotated[float | None, typer.Option(help="Peak learning rate. Default: from a short range test.")]
+BatchSize = Annotated[int, typer.Option(help="Images a training step.")]
+WeightDecay = Annotated[float, typer.Option(help="Weight decay, not on norms and biases.")]
+LabelSmoothing = Annotated[float, typer.Option(help="Label smoothing, in [0, 1).")]
+Distill = Annotated[float, typer.Option(help="Weight of the teacher (the given network) in the loss; 0 switches it off.")]
+Flops = Annotated[float, typer.Option(help="Fraction of the multiply-accumulates to keep.")]
+Criterion = Annotated[str | None, typer.Option(help="l1, l2, bn_scale, fpgm, random or residual. Default: the best measured one.")]
+Allocation = Annotated[str | None, typer.Option(help="uniform or global. Default: the best measured one.")]
+Recycle = Annotated[str | None, typer.Option(help="features, weights or none. Default: the best measured one.")]
+Align = Annotated[int, typer.Option(help="Kept widths are multiples of this; 8 suits ONNX Runtime on x86.")]
+Floor = Annotated[float, typer.Option(help="Least fraction of each layer that stays.")]
+Residual = Annotated[bool, typer.Option("--residual", help="Also prune the widths that pass through residual adds.")]
+Calibration = Annotated[int, typer.Option(help="Training images to calibrate on; labels are not used.")]
+MaxDrop = Annotated[float | None, typer.Option(help="Points of accuracy that it may cost; exit code 3 when it costs more.")]
+Method = Annotated[str, typer.Option(help="Quantization methods to try: auto, all, or names with commas.")]
+Input = Annotated[str, typer.Option(help="float: normalised images. uint8: pixels, with the normalisation inside the graph.")]
+RandomData = Annotated[bool, typer.Option("--random-data", help="Noise instead of data: structure and timing only.")]
+
+
+def required(value: str | None, name: str, example: str) -> str:
+    """A value that a command cannot do without unless it resumes.
+
+    Raises:
+        SettingsError: it is missing.
+    """
+    if value is None:
+        raise SettingsError(f"{name} is missing: {example}")
+    return value
+
+
+def one_of(name: str, value: str | None, choices: tuple[str, ...]) -> None:
+    """Raise SettingsError unless ``value`` is None or one of ``choices``."""
+    if value is not None and value not in choices:
+        raise SettingsError(f"{name} is {value!r}: choose one of {', '.join(choices)}")

@@ -1,0 +1,164 @@
+"""The settings of every command: frozen, checked when made, stored with every result. Torch-free, so that the command line stays fast."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypeVar
+
+from gleanet.core.errors import SettingsError
+
+Device = Literal["auto", "cpu", "cuda"]
+Settings = TypeVar("Settings")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How to train or fine-tune. ``lr`` None: found by a range test. ``distill``: weight of the teacher's term, 0 switches it off."""
+
+    epochs: float = 0.0
+    lr: float | None = None
+    batch_size: int = 128
+    weight_decay: float = 1e-4
+    label_smoothing: float = 0.0
+    distill: float = 0.5
+    temperature: float = 4.0
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """What to remove. None: the best measured choice for what is at hand."""
+
+    flops: float = 0.5
+    criterion: str | None = None
+    allocation: Literal["uniform", "global"] | None = None
+    recycle: Literal["features", "weights", "none"] | None = None
+    align: int = 8
+    floor: float = 0.1
+    residual: bool = False
+    calibration: int = 1024
+
+
+@dataclass(frozen=True)
+class Quantizing:
+    """Which methods to try, and how many points of accuracy that may cost.
+
+    ``quantizing_drop`` bounds the step from the float to the quantized file; ``max_drop`` is the user's bar for the whole way from the
+    baseline (exit code 3 below it).
+    """
+
+    method: str = "auto"
+    max_drop: float | None = None
+    quantizing_drop: float = 0.5
+    calibration: int = 512
+    selection: int = 2000
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """All that ``gleanet train`` was told."""
+
+    model: str
+    data: str
+    weights: str | None = None
+    activation: str | None = None
+    seed: int = 0
+    threads: int = 1
+    device: Device = "auto"
+    training: Training = Training(epochs=10, weight_decay=5e-4, distill=0)
+
+    def __post_init__(self) -> None:
+        check_common(self.seed, self.threads)
+        _within("--epochs", self.training.epochs, self.training.epochs > 0, "above 0")
+
+
+@dataclass(frozen=True)
+class PruneSettings:
+    """All that ``gleanet prune`` was told. ``in_training``: FCR while training goes on, instead of one-shot and recovery."""
+
+    model: str
+    data: str
+    weights: str | None = None
+    in_training: bool = False
+    seed: int = 0
+    threads: int = 1
+    device: Device = "auto"
+    pruning: Pruning = Pruning()
+    training: Training = Training()
+
+    def __post_init__(self) -> None:
+        check_common(self.seed, self.threads)
+        check_pruning(self.pruning, self.training)
+        if self.in_training and self.training.epochs == 0:
+            raise SettingsError("--in-training prunes while training goes on: it needs --epochs above 0")
+
+
+@dataclass(frozen=True)
+class QuantizeSettings:
+    """All that ``gleanet quantize`` was told."""
+
+    model: str
+    data: str | None
+    random_data: bool = False
+    seed: int = 0
+    threads: int = 1
+    quantizing: Quantizing = Quantizing()
+
+    def __post_init__(self) -> None:
+        check_common(self.seed, self.threads)
+        if (self.data is None) != self.random_data:
+            raise SettingsError("quantize needs one of --data D (calibration, accuracy) and --random-data (structure and timing only)")
+
+
+@dataclass(frozen=True)
+class ShrinkSettings:
+    """All that ``gleanet shrink`` was told; ``--resume`` reads it back from the run."""
+
+    model: str
+    data: str
+    weights: str | None = None
+    activation: str | None = None
+    fair_baseline: bool = False
+    input: Literal["float", "uint8"] = "float"
+    seed: int = 0
+    threads: int = 1
+    device: Device = "auto"
+    pruning: Pruning = Pruning()
+    training: Training = Training()
+    quantizing: Quantizing = Quantizing()
+
+    def __post_init__(self) -> None:
+        check_common(self.seed, self.threads)
+        check_pruning(self.pruning, self.training)
+        _within("--max-drop", self.quantizing.max_drop, (self.quantizing.max_drop or 0) >= 0, "points of accuracy, 0 or more")
+        if self.fair_baseline and self.training.epochs == 0:
+            raise SettingsError("--fair-baseline fine-tunes the given network as long as the pruned one: it needs --epochs above 0")
+
+
+def check_common(seed: int, threads: int) -> None:
+    """Raise SettingsError on a seed or number of threads that no command can use."""
+    _within("--seed", seed, 0 <= seed < 2**31, "0 to 2147483647")
+    _within("--threads", threads, threads >= 1, "at least 1")
+
+
+def check_pruning(pruning: Pruning, training: Training) -> None:
+    """Raise SettingsError on a budget, number of images or of epochs that cannot be."""
+    _within("--flops", pruning.flops, 0 < pruning.flops <= 1, "the fraction of the MACs to keep, in (0, 1]")
+    _within("--calibration", pruning.calibration, pruning.calibration > 0, "a number of images above 0")
+    _within("--epochs", training.epochs, training.epochs >= 0, "0 or more")
+
+
+def plain(settings: object) -> dict[str, Any]:
+    """Settings as JSON values, for a run's record."""
+    return asdict(settings)  # type: ignore[call-overload,no-any-return]
+
+
+def known_keys(kind: type) -> set[str]:
+    """Names of a settings record, nested ones included: what a TOML file may hold."""
+    names: set[str] = set()
+    for item in fields(kind):
+        default = item.default
+        names |= known_keys(type(default)) if hasattr(default, "__dataclass_fields__") else {item.name}
+    return names
+
+
+def _within(name: str, value: object, ok: bool, rule: str) -> None:
+    if not ok:
+        raise SettingsError(f"{name} is {value}: it must be {rule}")

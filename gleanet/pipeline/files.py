@@ -1,0 +1,192 @@
+"""``export``, ``quantize`` and ``measure``: the stages that work on files."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from gleanet.core.errors import BadInput, ModelError
+from gleanet.core.progress import SILENT, Progress
+from gleanet.core.records import Measurement, Preprocess, Row, Run
+from gleanet.core.settings import QuantizeSettings, plain
+from gleanet.data import Dataset, ImageSet, load, to_input
+from gleanet.export import Exported, export_onnx
+from gleanet.measure import compare, open_session, read_metadata
+from gleanet.nn import architecture_of, build
+from gleanet.pipeline.recording import described, recorded
+from gleanet.pipeline.subject import BATCH, samples
+from gleanet.quantize import Choice, quantize
+from gleanet.report import render
+
+RANDOM_IMAGES = 64
+
+
+def export(
+    checkpoint: str,
+    out: Path,
+    *,
+    weights: str | None = None,
+    input: Literal["float", "uint8"] = "float",
+    data: str | None = None,
+    progress: Progress = SILENT,
+) -> Exported:
+    """Export a checkpoint to ONNX, checked against torch on real images where ``data`` is given, else on noise.
+
+    Args:
+        checkpoint: a ``.gleanet`` file, or any MODEL together with ``weights``.
+        out: the file to write; refused where it exists already and is not an ONNX file.
+        input: "uint8" puts the normalisation into the graph.
+
+    Raises:
+        ExportError: the file does not compute what the network computes; nothing is written then.
+    """
+    net = build(checkpoint, weights=weights).eval()
+    record = architecture_of(net)
+    if data is not None:
+        pixels = load(data, progress=progress).test.images[:64]
+    else:
+        pixels = np.random.default_rng(0).integers(0, 256, (8, *record.input_shape), dtype=np.uint8)
+    check = pixels if input == "uint8" else to_input(pixels, record.preprocess)
+    return export_onnx(net, torch.zeros(1, *pixels.shape[1:]), out, input=input, check=check)
+
+
+@dataclass(frozen=True)
+class _Images:
+    """What quantization looks at: calibration, selection and test images as the file takes them."""
+
+    calibration: list[NDArray[Any]]
+    selection: list[tuple[NDArray[Any], NDArray[np.int64]]]
+    test: tuple[NDArray[Any], NDArray[np.int64]] | None
+    data: Dataset | None
+
+
+def quantize_file(settings: QuantizeSettings, *, out: Path | None = None, progress: Progress = SILENT) -> tuple[Run, Choice]:
+    """Try quantization methods on any ONNX classifier and keep the best one as ``model.int8.onnx``.
+
+    Returns:
+        the record (status "below bar" where no method qualifies) and the choice.
+    """
+    source = Path(settings.model)
+    with recorded("quantize", settings.model, plain(settings), out=out) as recorder:
+        images = _random_images(source, settings) if settings.random_data else _real_images(source, settings, progress)
+        bound = settings.quantizing.max_drop if settings.quantizing.max_drop is not None else settings.quantizing.quantizing_drop
+        target = recorder.folder.path("model.int8.onnx")
+        choice = quantize(
+            source,
+            calibration=images.calibration,
+            evaluate=images.selection,
+            method=settings.quantizing.method,
+            max_drop=100.0 if settings.random_data else bound,
+            out=target,
+            threads=settings.threads,
+            seed=settings.seed,
+            progress=progress,
+        )
+        files = [source] if choice.path is None else [source, choice.path]
+        inputs, labels = images.test or (None, None)
+        measured = compare(files, inputs=inputs, labels=labels, baseline=source, threads=settings.threads, progress=progress)
+        rows = [Row("as given", "given", replace(measured[0], file=os.path.relpath(source, recorder.folder.folder)))]
+        if choice.path is not None:
+            rows.append(Row(f"quantized ({choice.method})", "quantized", replace(measured[1], file="model.int8.onnx")))
+        notes = [choice.reason]
+        if settings.random_data:
+            notes.append("Random images stood in for data: structure, bytes and times are real, accuracy says nothing.")
+        run = recorder.update(
+            status="done" if choice.path else "below bar",
+            data=described(images.data) if images.data else {},
+            rows=tuple(rows),
+            trials=choice.trials,
+            notes=tuple(notes),
+            results={"quantization": {"method": choice.method, "reason": choice.reason}},
+        )
+        render(run, recorder.folder.folder)
+        return run, choice
+
+
+def _real_images(source: Path, settings: QuantizeSettings, progress: Progress) -> _Images:
+    assert settings.data is not None
+    data = load(settings.data, progress=progress)
+    drawn = samples(data, settings.quantizing.calibration, settings.quantizing.selection, settings.seed)
+    ready = [_as_input(source, part) for part in (drawn.calibration, drawn.selection, data.test)]
+    return _Images(
+        calibration=_split(ready[0]),
+        selection=list(zip(_split(ready[1]), _split(drawn.selection.labels), strict=True)),
+        test=(ready[2], data.test.labels),
+        data=data,
+    )
+
+
+def _random_images(source: Path, settings: QuantizeSettings) -> _Images:
+    session = open_session(source)
+    shape, kind = session.image_shape(), session.dtype
+    rng = np.random.default_rng(settings.seed)
+    size = (RANDOM_IMAGES, *shape)
+    images: NDArray[Any] = rng.integers(0, 256, size, dtype=np.uint8) if kind == np.uint8 else rng.standard_normal(size, dtype=np.float32)
+    labels = np.zeros(RANDOM_IMAGES, dtype=np.int64)
+    return _Images(_split(images), list(zip(_split(images), _split(labels), strict=True)), None, None)
+
+
+def _split(array: NDArray[Any]) -> list[NDArray[Any]]:
+    return [array[start : start + BATCH] for start in range(0, len(array), BATCH)]
+
+
+def _as_input(file: Path, images: ImageSet) -> NDArray[Any]:
+    """Images as an ONNX file takes them: pixels for uint8, else normalised as its metadata says, else as ImageNet networks expect."""
+    if open_session(file).dtype == np.uint8:
+        return images.images
+    return to_input(images.images, read_metadata(file).preprocess or Preprocess())
+
+
+def measure(
+    files: Sequence[str],
+    data: str | None,
+    *,
+    random_data: bool = False,
+    threads: int = 1,
+    batches: Sequence[int] = (1, 64),
+    progress: Progress = SILENT,
+) -> tuple[Measurement, ...]:
+    """Measure checkpoints and ONNX files side by side; the first is the baseline.
+
+    Checkpoints are exported first, so that all files are measured by the same runtime.
+
+    Raises:
+        BadInput: neither data nor ``random_data``, or a file that is missing.
+        DataError: a file does not take these images.
+    """
+    if (data is None) != random_data:
+        raise BadInput("measure needs --data D for accuracy, or --random-data for structure and timing only; one of them")
+    test = load(data, progress=progress).test if data is not None else None
+    with tempfile.TemporaryDirectory() as folder:
+        onnx = [_as_onnx(name, Path(folder) / f"{index}.onnx") for index, name in enumerate(files)]
+        inputs = None if test is None else test.images if all(_knows_pixels(file) for file in onnx) else _as_input(onnx[0], test)
+        measured = compare(
+            onnx,
+            inputs=inputs,
+            labels=None if test is None else test.labels,
+            baseline=onnx[0],
+            batches=batches,
+            threads=threads,
+            progress=progress,
+        )
+        return tuple(replace(m, file=name, bytes=Path(name).stat().st_size) for m, name in zip(measured, files, strict=True))
+
+
+def _knows_pixels(file: Path) -> bool:
+    """Whether a file takes pixels, or says how to make its input from them."""
+    return open_session(file).dtype == np.uint8 or read_metadata(file).preprocess is not None
+
+
+def _as_onnx(name: str, temporary: Path) -> Path:
+    path = Path(name)
+    if not path.is_file():
+        raise ModelError(f"there is no file {name}: give .onnx files or .gleanet checkpoints")
+    if path.suffix == ".onnx":
+        return path
+    return export(name, temporary).path

@@ -1,0 +1,135 @@
+"""``prune``: a checkpoint pruned to a budget; one-shot, with recovery, or by FCR while training goes on."""
+
+from pathlib import Path
+
+from torch import nn
+
+from gleanet.core.progress import SILENT, Progress
+from gleanet.core.records import Curve, Run
+from gleanet.core.settings import PruneSettings, plain
+from gleanet.nn import save
+from gleanet.pipeline.recording import Recorder, described, recorded, saved_settings
+from gleanet.pipeline.subject import Subject, samples, subject
+from gleanet.pipeline.train import accuracy_on_test, recipe_of
+from gleanet.prune import FCR, Plan, carry_out
+from gleanet.prune import plan as make_plan
+from gleanet.report import render
+from gleanet.train import fit
+from gleanet.train.recipe import total_steps
+
+STATE = "prune.state"
+
+
+def prune(settings: PruneSettings | None, *, out: Path | None = None, resume: str | None = None, progress: Progress = SILENT) -> Run:
+    """Prune a network to a share of its MACs and keep it as ``model.gleanet``, with ``plan.json`` beside it.
+
+    Args:
+        settings: what to do; None with ``resume``, which takes the settings of that run.
+        out, resume: as in :func:`gleanet.pipeline.shrink.shrink`.
+
+    Returns:
+        the finished record; ``results`` holds the accuracy on the test images before and after, and the cost.
+    """
+    settings = settings or saved_settings(resume, "prune", PruneSettings)
+    with recorded("prune", settings.model, plain(settings), out=out, resume=resume) as recorder:
+        target = subject(
+            settings.model,
+            settings.data,
+            weights=settings.weights,
+            activation=None,
+            seed=settings.seed,
+            device=settings.device,
+            progress=progress,
+        )
+        before = accuracy_on_test(target, progress)
+        work = _in_training if settings.in_training else _one_shot
+        small, plan, curves = work(settings, target, recorder, progress)
+        save(small, recorder.folder.path("model.gleanet"), history={"settings": plain(settings), "plan": str(plan)})
+        plan.save(recorder.folder.path("plan.json"))
+        after = accuracy_on_test(Subject(small, target.data, target.device), progress)
+        run = recorder.update(
+            status="done",
+            data=described(target.data),
+            widths=plan.layers,
+            curves=curves,
+            results={
+                "accuracy_before": before,
+                "accuracy": after,
+                "macs_before": plan.macs_before,
+                "macs": plan.macs_after,
+                "params_before": plan.params_before,
+                "params": plan.params_after,
+                "plan": str(plan),
+            },
+        )
+        recorder.folder.path(STATE).unlink(missing_ok=True)
+        render(run, recorder.folder.folder)
+        return run
+
+
+Pruned = tuple[nn.Module, Plan, tuple[Curve, ...]]
+
+
+def _one_shot(settings: PruneSettings, target: Subject, recorder: Recorder, progress: Progress) -> Pruned:
+    pruning, training = settings.pruning, settings.training
+    batches = target.batches(samples(target.data, pruning.calibration, 0, settings.seed).calibration)
+    plan = make_plan(
+        target.net,
+        target.example,
+        flops=pruning.flops,
+        criterion=pruning.criterion,
+        allocation=pruning.allocation,
+        align=pruning.align,
+        floor=pruning.floor,
+        residual=pruning.residual,
+        calibration=batches,
+        seed=settings.seed,
+    )
+    small = carry_out(target.net, plan, recycle=pruning.recycle, calibration=batches, seed=settings.seed, progress=progress)
+    if training.epochs == 0:
+        return small, plan, ()
+    recorder.update(data=described(target.data), widths=plan.layers)
+    small, curve = fit(
+        small,
+        target.data.train,
+        recipe_of(training, target.data.flip),
+        preprocess=target.preprocess,
+        seed=settings.seed,
+        teacher=target.net if training.distill > 0 else None,
+        evaluate=target.data.test,
+        checkpoint=recorder.folder.path(STATE),
+        name="Recover the pruned network",
+        progress=progress,
+    )
+    return small, plan, (curve,)
+
+
+def _in_training(settings: PruneSettings, target: Subject, recorder: Recorder, progress: Progress) -> Pruned:
+    """FCR inside the training loop (DESIGN 5.3). It depends on the weights of every step, so it starts anew when it is resumed."""
+    pruning, training = settings.pruning, settings.training
+    recipe = recipe_of(training, target.data.flip)
+    fcr = FCR(
+        target.net,
+        target.example,
+        flops=pruning.flops,
+        total_steps=total_steps(len(target.data.train), recipe),
+        criterion=pruning.criterion or "l2",
+        allocation=pruning.allocation or "uniform",
+        recycle="none" if pruning.recycle == "none" else "weights",
+        align=pruning.align,
+        floor=pruning.floor,
+        residual=pruning.residual,
+        seed=settings.seed,
+    )
+    _, curve = fit(
+        target.net,
+        target.data.train,
+        recipe,
+        preprocess=target.preprocess,
+        seed=settings.seed,
+        after_step=lambda step: fcr.step(),
+        evaluate=target.data.test,
+        name="Train and prune",
+        progress=progress,
+    )
+    return fcr.finish(), fcr.plan, (curve,)

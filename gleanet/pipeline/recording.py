@@ -1,0 +1,107 @@
+"""A run's record from start to end: written when the run starts, when it is cut short, and when it is done."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from gleanet.core import host, store
+from gleanet.core.errors import SettingsError, StoreError
+from gleanet.core.records import Run
+from gleanet.core.store import RunFolder
+from gleanet.data import Dataset
+
+Settings = TypeVar("Settings")
+
+
+@dataclass
+class Recorder:
+    """Holds the run's record while it grows; ``update`` writes it, with the seconds spent so far (those before a resume included)."""
+
+    folder: RunFolder
+    run: Run
+    spent: float = 0.0
+    begun: float = field(default_factory=time.monotonic)
+
+    def update(self, **changes: Any) -> Run:
+        self.run = replace(self.run, seconds=self.spent + time.monotonic() - self.begun, **changes)
+        self.folder.write(self.run)
+        return self.run
+
+
+@contextmanager
+def recorded(command: str, model: str, settings: dict[str, Any], *, out: Path | None, resume: str | None = None) -> Iterator[Recorder]:
+    """Open (or reopen) a run folder and keep its record true, however the run ends.
+
+    The record says ``running`` until the block ends; then ``done`` unless the block set another status, ``interrupted`` on Ctrl-C,
+    ``failed`` on an error. A run that fails before it has written any artefact leaves no folder.
+
+    Raises:
+        BadInput, StoreError: see :mod:`gleanet.core.store`.
+    """
+    started = datetime.now(UTC)
+    folder = store.resume(resume) if resume else store.create(out, model, now=started)
+    with folder:
+        before = folder.read() if resume else None
+        fresh = Run(
+            id=folder.id,
+            command=command,
+            model=model,
+            status="running",
+            started=started.isoformat(timespec="seconds"),
+            seconds=0.0,
+            settings=settings,
+            versions=host.versions(),
+            machine=host.machine(),
+        )
+        recorder = Recorder(folder, replace(fresh, started=before.started) if before else fresh, spent=before.seconds if before else 0.0)
+        try:
+            yield recorder
+        except BaseException as error:
+            if _has_artefacts(folder):
+                status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+                recorder.update(status=status)
+                error.add_note(f"go on with: gleanet {command} --resume {folder.folder}")
+            raise
+        if recorder.run.status == "running":
+            recorder.update(status="done")
+
+
+def _has_artefacts(folder: RunFolder) -> bool:
+    return any(entry.name != store.LOCK for entry in folder.folder.iterdir())
+
+
+def described(data: Dataset) -> dict[str, Any]:
+    """What the record says of the data: its name stands beside every figure."""
+    return {
+        "name": data.name,
+        "title": data.title,
+        "train": len(data.train),
+        "test": len(data.test),
+        "classes": list(data.classes),
+        "source": data.source,
+        "complete": data.complete,
+    }
+
+
+def saved_settings(resume: str | None, command: str, kind: type[Settings]) -> Settings:
+    """The settings of the run that is to be resumed.
+
+    Raises:
+        SettingsError: no run is named, or it is one of another command.
+        StoreError: its settings cannot be read back.
+    """
+    if resume is None:
+        raise SettingsError(f"{command} needs a network and data, or --resume RUN")
+    run = store.find(resume).read()
+    if run.command != command:
+        raise SettingsError(f"{resume} is a run of `gleanet {run.command}`: resume it with that command")
+    try:
+        return msgspec.convert(run.settings, kind)
+    except msgspec.ValidationError as error:
+        raise StoreError(f"the settings of {resume} cannot be read back: {error}") from error

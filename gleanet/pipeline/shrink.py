@@ -1,0 +1,256 @@
+"""The main job: prune, recover, export, quantize, measure, report. One function a step, in the order of the work."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from gleanet.core.progress import SILENT, Progress
+from gleanet.core.records import Curve, Row, Run
+from gleanet.core.settings import ShrinkSettings, plain
+from gleanet.core.store import ARTEFACTS
+from gleanet.data import ImageSet
+from gleanet.export import export_onnx
+from gleanet.measure import compare
+from gleanet.nn import load, save
+from gleanet.pipeline.recording import Recorder, described, recorded, saved_settings
+from gleanet.pipeline.subject import BATCH, Samples, Subject, samples, subject
+from gleanet.pipeline.train import recipe_of
+from gleanet.prune import Plan, carry_out, find_groups
+from gleanet.prune import plan as make_plan
+from gleanet.quantize import Choice, quantize
+from gleanet.report import render
+from gleanet.train import fit
+
+STEPS = "steps"  # folder of what lies between base and model: kept, because rows of the table point to it
+
+
+@dataclass(frozen=True)
+class _Job:
+    settings: ShrinkSettings
+    subject: Subject
+    samples: Samples
+    recorder: Recorder
+    progress: Progress
+
+    def path(self, name: str) -> Path:
+        return self.recorder.folder.path(name)
+
+
+def shrink(settings: ShrinkSettings | None, *, out: Path | None = None, resume: str | None = None, progress: Progress = SILENT) -> Run:
+    """Shrink a network and say what that cost.
+
+    Args:
+        settings: what to do; None with ``resume``, which takes the settings of that run.
+        out: the run's folder; None: ``runs/<date>-<model>-<short id>``.
+        resume: folder or id of a run to go on with.
+
+    Returns:
+        the finished record; status "below bar" where no method stays within ``max_drop``.
+
+    Raises:
+        GleanetError: one of the family, each with its line; the run's folder then says how far it came.
+        KeyboardInterrupt: after the state was saved; ``resume`` goes on from there.
+    """
+    settings = settings or saved_settings(resume, "shrink", ShrinkSettings)
+    with recorded("shrink", settings.model, plain(settings), out=out, resume=resume) as recorder:
+        target = subject(
+            settings.model,
+            settings.data,
+            weights=settings.weights,
+            activation=settings.activation,
+            seed=settings.seed,
+            device=settings.device,
+            progress=progress,
+        )
+        drawn = samples(
+            target.data, max(settings.pruning.calibration, settings.quantizing.calibration), settings.quantizing.selection, settings.seed
+        )
+        job = _Job(settings, target, drawn, recorder, progress)
+        plan = _plan(job)
+        recorder.update(data=described(target.data), widths=plan.layers)
+        return _carry_on(job, plan)
+
+
+def _carry_on(job: _Job, plan: Plan) -> Run:
+    base = job.subject.net
+    _export(job, base, "base.onnx")
+    curves: list[Curve] = []
+    rows = [("as given", "given", "base.onnx")]
+    if job.settings.fair_baseline:
+        tuned, curve = _fine_tune(job, copy.deepcopy(base), "fine-tune the given network")
+        curves.append(curve)
+        _export(job, tuned, f"{STEPS}/base-tuned.onnx")
+        rows.append(("as given, fine-tuned the same way", "fine-tuned", f"{STEPS}/base-tuned.onnx"))
+    small = _one_shot(job, plan)
+    if job.settings.training.epochs > 0:
+        _export(job, small, f"{STEPS}/one-shot.onnx")
+        rows.append(("pruned, one-shot", "one-shot", f"{STEPS}/one-shot.onnx"))
+        small, curve = _fine_tune(job, small, "recover the pruned network")
+        curves.append(curve)
+        rows.append(("pruned and recovered", "recovered", "model.onnx"))
+    else:
+        rows.append(("pruned, one-shot", "one-shot", "model.onnx"))
+    save(small, job.path("model.gleanet"), history={"settings": plain(job.settings), "plan": str(plan)})
+    _export(job, small, "model.onnx")
+    job.recorder.update(curves=tuple(curves))
+    choice = _quantize(job)
+    if choice.path is not None:
+        rows.append((f"quantized ({choice.method})", "quantized", "model.int8.onnx"))
+    return _conclude(job, plan, choice, rows)
+
+
+def _plan(job: _Job) -> Plan:
+    pruning, images = job.settings.pruning, job.samples.calibration
+    job.progress.say(f"{job.subject.data.title}: {len(images)} training images for calibration, {len(job.subject.data.test)} test images")
+    return make_plan(
+        job.subject.net,
+        job.subject.example,
+        flops=pruning.flops,
+        criterion=pruning.criterion,
+        allocation=pruning.allocation,
+        align=pruning.align,
+        floor=pruning.floor,
+        residual=pruning.residual,
+        calibration=job.subject.batches(images),
+        seed=job.settings.seed,
+    )
+
+
+def _one_shot(job: _Job, plan: Plan) -> nn.Module:
+    """The pruned network; a resumed run takes the one it made before."""
+    done = job.path(f"{STEPS}/one-shot.gleanet")
+    if done.is_file():
+        return load(done, factory=_own_factory(job)).to(job.subject.device)
+    small = carry_out(
+        job.subject.net,
+        plan,
+        recycle=job.settings.pruning.recycle,
+        calibration=job.subject.batches(job.samples.calibration),
+        seed=job.settings.seed,
+        progress=job.progress,
+        grouping=find_groups(job.subject.net, job.subject.example, residual=plan.residual),
+    )
+    plan.save(job.path(f"{STEPS}/plan.json"))
+    save(small, done)
+    return small
+
+
+def _own_factory(job: _Job) -> str | None:
+    """A user's own function may be run again: it is the one that this command was given."""
+    return job.settings.model if ":" in job.settings.model else None
+
+
+def _fine_tune(job: _Job, net: nn.Module, name: str) -> tuple[nn.Module, Curve]:
+    """Fine-tune with the network as given for a teacher; the same recipe for whatever is fine-tuned (DESIGN 5.4a)."""
+    training = job.settings.training
+    recipe = recipe_of(training, job.subject.data.flip)
+    return fit(
+        net,
+        job.subject.data.train,
+        recipe,
+        preprocess=job.subject.preprocess,
+        seed=job.settings.seed,
+        teacher=job.subject.net if training.distill > 0 else None,
+        evaluate=job.subject.data.test,
+        checkpoint=job.path(f"{STEPS}/{name.split()[0]}.state"),
+        name=name.capitalize(),
+        progress=job.progress,
+    )
+
+
+def _export(job: _Job, net: nn.Module, name: str) -> None:
+    images = job.subject.data.test.images[:64]
+    check = images if job.settings.input == "uint8" else job.subject.inputs(job.subject.data.test.subset(np.arange(len(images))))
+    export_onnx(net, job.subject.example, job.path(name), input=job.settings.input, check=check)
+
+
+def _quantize(job: _Job) -> Choice:
+    setting, images = job.settings.quantizing, job.samples.calibration
+    calibrate = images.subset(np.arange(min(setting.calibration, len(images))))
+    return quantize(
+        job.path("model.onnx"),
+        calibration=[x for x, _ in _batches(job, calibrate)],
+        evaluate=_batches(job, job.samples.selection),
+        method=setting.method,
+        max_drop=min(setting.quantizing_drop, setting.max_drop or setting.quantizing_drop),
+        out=job.path("model.int8.onnx"),
+        threads=job.settings.threads,
+        seed=job.settings.seed,
+        progress=job.progress,
+    )
+
+
+def _batches(job: _Job, images: ImageSet) -> list[tuple[NDArray[Any], NDArray[np.int64]]]:
+    inputs = _inputs(job, images)
+    return [(inputs[start : start + BATCH], images.labels[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+
+
+def _inputs(job: _Job, images: ImageSet) -> NDArray[Any]:
+    """Images as the exported files take them."""
+    return images.images if job.settings.input == "uint8" else job.subject.inputs(images)
+
+
+def _conclude(job: _Job, plan: Plan, choice: Choice, rows: Sequence[tuple[str, str, str]]) -> Run:
+    """Measure every file side by side on the test images, write record and report."""
+    test, settings = job.subject.data.test, job.settings
+    baseline = job.path(f"{STEPS}/base-tuned.onnx" if settings.fair_baseline else "base.onnx")
+    measured = compare(
+        [job.path(file) for _, _, file in rows],
+        inputs=_inputs(job, test),
+        labels=test.labels,
+        baseline=baseline,
+        threads=settings.threads,
+        progress=job.progress,
+    )
+    table = tuple(Row(label, role, replace(m, file=file)) for (label, role, file), m in zip(rows, measured, strict=True))
+    shortfall = _shortfall(settings, choice, table)
+    results = {
+        "folder": str(job.recorder.folder.folder),
+        "files": {name: name for name in ARTEFACTS if job.path(name).is_file()},
+        "quantization": {"method": choice.method, "reason": choice.reason},
+        "plan": {
+            "criterion": plan.criterion,
+            "allocation": plan.allocation,
+            "macs_before": plan.macs_before,
+            "macs_after": plan.macs_after,
+        },
+    }
+    notes = (_recipe_note(job), choice.reason, *([shortfall] if shortfall else []))
+    run = job.recorder.update(
+        rows=table, trials=choice.trials, status="below bar" if shortfall else "done", results=results, notes=tuple(n for n in notes if n)
+    )
+    for state in job.path(STEPS).glob("*.state"):  # the optimizer's memory is of no use to a run that is done
+        state.unlink()
+    render(run, job.recorder.folder.folder)
+    return run
+
+
+def _shortfall(settings: ShrinkSettings, choice: Choice, table: Sequence[Row]) -> str | None:
+    """Why the result is below the user's bar, or None."""
+    if choice.path is None:
+        return f"no quantization method qualifies, so there is no int8 file: {choice.reason}"
+    change, bar = table[-1].measured.change, settings.quantizing.max_drop
+    if bar is None or change is None or -100 * change.delta <= bar:
+        return None
+    return f"the quantized network loses {-100 * change.delta:.2f} points on the test images, more than the {bar:g} that --max-drop allows"
+
+
+def _recipe_note(job: _Job) -> str:
+    training = job.settings.training
+    if training.epochs == 0:
+        return "No training: channels were chosen and layers refitted on unlabelled images alone."
+    peak = max((point.lr for curve in job.recorder.run.curves for point in curve.points), default=0.0)
+    lr = f"about {peak:.2g} (range test)" if training.lr is None else f"{training.lr:g}"
+    teacher = (
+        f", the given network as teacher (weight {training.distill:g}, temperature {training.temperature:g})" if training.distill else ""
+    )
+    return (
+        f"Fine-tuning: {training.epochs:g} epochs of SGD with Nesterov momentum, batch {training.batch_size}, peak learning rate {lr}, "
+        f"warm-up and cosine, weight decay {training.weight_decay:g}, crops{' and flips' if job.subject.data.flip else ''}{teacher}."
+    )

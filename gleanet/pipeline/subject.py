@@ -1,0 +1,101 @@
+"""What a command works on: a network, the data it is judged by, and the device."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from gleanet.core.errors import ModelError, SettingsError
+from gleanet.core.progress import Progress
+from gleanet.core.records import Preprocess
+from gleanet.core.settings import Device
+from gleanet.data import Dataset, ImageSet, calibration, load, to_input
+from gleanet.nn import architecture_of, build, set_architecture
+
+BATCH = 128
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A network with its data; the network carries the data's classes and image size in its architecture record."""
+
+    net: nn.Module
+    data: Dataset
+    device: torch.device
+
+    @property
+    def preprocess(self) -> Preprocess:
+        return architecture_of(self.net).preprocess
+
+    @property
+    def example(self) -> torch.Tensor:
+        return torch.zeros(1, *self.data.test.images.shape[1:], device=self.device)
+
+    def inputs(self, images: ImageSet) -> NDArray[np.float32]:
+        """Images as the network takes them, float32 [N, 3, H, W]."""
+        return to_input(images.images, self.preprocess)
+
+    def batches(self, images: ImageSet) -> list[torch.Tensor]:
+        """The same in batches on the device."""
+        return [
+            torch.from_numpy(to_input(images.images[start : start + BATCH], self.preprocess)).to(self.device)
+            for start in range(0, len(images), BATCH)
+        ]
+
+
+def subject(
+    model: str, data: str, *, weights: str | None, activation: str | None, seed: int, device: Device, progress: Progress
+) -> Subject:
+    """Load the data, build the network for its classes, and put it on the device.
+
+    Raises:
+        DataError, ModelError, CheckpointError: see :func:`gleanet.data.load` and :func:`gleanet.nn.build`.
+        SettingsError: a GPU is asked for and there is none.
+    """
+    where = pick_device(device)
+    dataset = load(data, progress=progress)
+    net = build(model, weights=weights, num_classes=len(dataset.classes), activation=activation, seed=seed)
+    shape = (3, int(dataset.test.images.shape[2]), int(dataset.test.images.shape[3]))
+    record = architecture_of(net)
+    if record.classes and record.classes != dataset.classes:
+        theirs, ours = ", ".join(record.classes[:3]), ", ".join(dataset.classes[:3])
+        raise ModelError(f"{model} tells {theirs}, ... apart, {dataset.name} has {ours}, ...: use the data it was trained for")
+    set_architecture(net, replace(record, classes=dataset.classes, input_shape=shape))
+    return Subject(net.to(where), dataset, where)
+
+
+def pick_device(device: Device) -> torch.device:
+    """ "auto" takes a GPU where there is one.
+
+    Raises:
+        SettingsError: "cuda" without one, or an unknown name.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise SettingsError(f"--device is {device!r}: choose auto, cpu or cuda")
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise SettingsError("--device cuda: torch finds no CUDA GPU here; use --device cpu, or see `gleanet doctor`")
+    return torch.device("cuda" if available and device != "cpu" else "cpu")
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Training images with different jobs, disjoint so that no number is measured on what it was tuned on."""
+
+    calibration: ImageSet
+    selection: ImageSet
+
+
+def samples(data: Dataset, calibrate: int, select: int, seed: int) -> Samples:
+    """Draw images for calibration (unlabelled use) and for choosing among methods, from the training set; the test set stays untouched.
+
+    Where the training set is small, calibration takes at most half of it.
+    """
+    total = len(data.train)
+    first = min(calibrate, max(1, total // 2))
+    drawn = calibration(data.train, min(total, first + select), seed)
+    cut = min(first, len(drawn) - 1) if len(drawn) > 1 else 1
+    rest = np.arange(cut, len(drawn)) if len(drawn) > cut else np.arange(cut)
+    return Samples(drawn.subset(np.arange(cut)), drawn.subset(rest))

@@ -1,0 +1,99 @@
+"""Which trial wins, and the words for it."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from gleanet.core.records import Latency, Trial
+
+SAME_SPEED = 1.02  # candidates within 2 % of the fastest are equally fast for all the timing can tell: then precision decides
+_FLOAT_LAYERS = ("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "MatMul", "FusedMatMul")
+_INTEGER_LAYERS = ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger")
+
+
+def speed_ratio(base: Sequence[Latency], other: Sequence[Latency]) -> float:
+    """Time of ``other`` relative to ``base``: geometric mean, over the batch sizes both have, of the ratio of medians; else infinite."""
+    own = {record.batch: record.p50_ms for record in other}
+    logs = [math.log(own[record.batch] / record.p50_ms) for record in base if record.batch in own]
+    return math.exp(sum(logs) / len(logs)) if logs else math.inf
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Judges trials against the float model's latencies ``base`` and the bound ``max_drop`` in percentage points."""
+
+    base: tuple[Latency, ...]
+    max_drop: float
+
+    def best(self, trials: Sequence[Trial]) -> Trial | None:
+        """The fastest trial within the bound; of those as fast, the one with the most precise logits. None when none qualifies."""
+        able = [t for t in trials if t.verdict != "failed" and self._within(t)]
+        if not able:
+            return None
+        limit = min(speed_ratio(self.base, t.latencies) for t in able) * SAME_SPEED
+        return max((t for t in able if speed_ratio(self.base, t.latencies) <= limit), key=_precision)
+
+    def judge(self, trial: Trial, best: Trial | None, file: str) -> Trial:
+        """``trial`` with its verdict and reason; the chosen one also with its ``file``."""
+        if trial.verdict == "failed":
+            return trial
+        note = f"; {trial.reason}" if trial.reason else ""
+        if best is not None and trial.method == best.method:
+            return replace(trial, verdict="chosen", file=file, reason=f"{self._speed(trial)}; {_accuracy(trial)}{note}")
+        if not self._within(trial):
+            return replace(trial, verdict="too inaccurate", reason=f"{_accuracy(trial)}, the limit is {self.max_drop:g} points{note}")
+        assert best is not None
+        winner = speed_ratio(self.base, best.latencies)
+        if speed_ratio(self.base, trial.latencies) <= winner * SAME_SPEED and _precision(trial) <= _precision(best):
+            why = f"as fast as {best.method} within the noise of timing, but its logits are less precise ({_db(trial)} against {_db(best)})"
+        else:
+            why = f"{self._speed(trial)}, {best.method} takes {winner:.2f}"
+        return replace(trial, verdict="slower", reason=f"{why}{_left_in_float(trial)}{note}")
+
+    def summary(self, best: Trial | None, trials: Sequence[Trial]) -> str:
+        """The choice in one sentence."""
+        tried = [t for t in trials if t.verdict != "failed"]
+        if best is None:
+            nearest = max(tried, key=lambda t: t.change.delta if t.change else -math.inf)
+            return (
+                f"none of {len(tried)} methods stays within {self.max_drop:g} points; the nearest, {nearest.method}, {_accuracy(nearest)}: "
+                "raise max_drop, or calibrate with more images"
+            )
+        able = sum(self._within(t) for t in tried)
+        ratio = speed_ratio(self.base, best.latencies)
+        slow = " It is slower than the float file on this machine: only the size is gained." if ratio > 1 else ""
+        return (
+            f"{best.method} is the fastest of {able} methods within {self.max_drop:g} points ({len(trials)} tried): "
+            f"{self._speed(best)}; {_accuracy(best)}.{slow}"
+        )
+
+    def _within(self, trial: Trial) -> bool:
+        return trial.change is not None and -100 * trial.change.delta <= self.max_drop + 1e-9
+
+    def _speed(self, trial: Trial) -> str:
+        base = {record.batch: record.p50_ms for record in self.base}
+        parts = [f"{r.p50_ms:.3g} ms at batch {r.batch} (float {base[r.batch]:.3g})" for r in trial.latencies if r.batch in base]
+        return f"{', '.join(parts)}: {speed_ratio(self.base, trial.latencies):.2f} of the float time"
+
+
+def _accuracy(trial: Trial) -> str:
+    change = trial.change
+    assert change is not None
+    word = "loses" if change.delta < 0 else "gains" if change.delta > 0 else "changes by"
+    interval = f"95 % interval {100 * change.low:+.2f} to {100 * change.high:+.2f}, {change.n} images"
+    return f"{word} {abs(100 * change.delta):.2f} points ({interval})"
+
+
+def _precision(trial: Trial) -> float:
+    return -math.inf if trial.sqnr_db is None else trial.sqnr_db
+
+
+def _left_in_float(trial: Trial) -> str:
+    """A clause on layers that ONNX Runtime runs in float although the file has them quantized."""
+    left = sum(trial.nodes.get(kind, 0) for kind in _FLOAT_LAYERS)
+    total = left + sum(trial.nodes.get(kind, 0) for kind in _INTEGER_LAYERS)
+    return f": ONNX Runtime runs {left} of its {total} layers in float" if left > 1 else ""
+
+
+def _db(trial: Trial) -> str:
+    return f"{trial.sqnr_db:.1f} dB" if trial.sqnr_db is not None else "?"

@@ -1,0 +1,156 @@
+"""Every command once, as a user types it, and the laws that its output must obey."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import gleanet as gn
+from gleanet.measure import read_metadata
+from tests.cli.conftest import Gleanet
+
+ARTEFACTS = {"base.onnx", "model.onnx", "model.int8.onnx", "model.gleanet", "run.json", "report.html"}
+
+
+def test_shrink_leaves_the_folder_that_the_readme_promises(shrunk: tuple[Path, dict[str, Any]]) -> None:
+    folder, record = shrunk
+    assert {path.name for path in folder.iterdir()} >= ARTEFACTS
+    assert record == json.loads((folder / "run.json").read_text())
+    assert [row["role"] for row in record["rows"]] == ["given", "fine-tuned", "one-shot", "recovered", "quantized"]
+    assert record["data"]["title"].startswith("digits")
+    assert not list(folder.rglob("*.part"))
+    assert not list(folder.rglob("*.state"))
+
+
+def test_shrink_meets_the_budget_and_its_rows_say_what_the_files_are(shrunk: tuple[Path, dict[str, Any]]) -> None:
+    folder, record = shrunk
+    given, small = record["rows"][0]["measured"], record["rows"][-1]["measured"]
+    assert 0.49 * given["macs"] <= small["macs"] <= 0.5 * given["macs"]
+    for row in record["rows"]:
+        measured = row["measured"]
+        assert measured["bytes"] == (folder / measured["file"]).stat().st_size
+        assert measured["accuracy"]["low"] <= measured["accuracy"]["correct"] / measured["accuracy"]["n"] <= measured["accuracy"]["high"]
+        assert [latency["batch"] for latency in measured["latencies"]] == [1, 64]
+    assert small["bytes"] < given["bytes"] / 3
+
+
+def test_the_pruned_checkpoint_and_its_onnx_file_agree(shrunk: tuple[Path, dict[str, Any]]) -> None:
+    folder, _ = shrunk
+    test = gn.load_data("digits").test
+    net = gn.load(folder / "model.gleanet")
+    from gleanet.measure import predict as predict_onnx
+    from gleanet.nn import architecture_of
+    from gleanet.train import predict as predict_torch
+
+    ours = predict_torch(net, test.images, architecture_of(net).preprocess)
+    theirs = predict_onnx(folder / "model.onnx", test.images)
+    assert float(np.abs(ours - theirs).max()) <= 1e-4
+    assert read_metadata(folder / "model.int8.onnx").classes == test.classes
+
+
+def test_shrink_without_training_is_the_same_twice(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / "one", tmp_path / "two"]
+    for folder in folders:
+        done = gleanet("shrink", trained / "model.gleanet", "--data", "digits", "--method", "u8u8,s8s8", "--out", folder)
+        assert done.returncode == 0, done.stderr
+        assert "p50" in done.stdout
+    assert folders[0].joinpath("model.gleanet").read_bytes() == folders[1].joinpath("model.gleanet").read_bytes()
+    assert folders[0].joinpath("model.onnx").read_bytes() == folders[1].joinpath("model.onnx").read_bytes()
+
+
+def test_a_bar_that_cannot_be_met_gives_exit_code_3(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
+    done = gleanet(
+        "shrink", trained / "model.gleanet", "--data", "digits", "--flops", "0.2", "--recycle", "none", "--criterion", "random", "--max-drop", "0.1",
+        "--method", "u8u8", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert done.returncode == 3, done.stderr
+    assert "--max-drop" in done.stdout
+
+
+@pytest.mark.parametrize("mode", [["--one-shot"], ["--in-training", "--epochs", "1", "--lr", "0.02"], ["--epochs", "1", "--lr", "0.02"]])
+def test_prune_meets_the_budget(gleanet: Gleanet, trained: Path, tmp_path: Path, mode: list[str]) -> None:
+    done = gleanet("prune", trained / "model.gleanet", "--data", "digits", "--flops", "0.6", *mode, "--out", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    results = json.loads(done.stdout)["results"]
+    net = gn.load(tmp_path / "run" / "model.gleanet")
+    import torch
+
+    counted = gn.cost(net, torch.zeros(1, 3, 16, 16))
+    assert (counted.macs, counted.params) == (results["macs"], results["params"])
+    assert 0.59 * results["macs_before"] <= counted.macs <= 0.6 * results["macs_before"]
+
+
+def test_export_writes_one_checked_file_with_a_dynamic_batch(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
+    done = gleanet("export", trained / "model.gleanet", "--data", "digits", "--input", "uint8", "--out", tmp_path / "net.onnx", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["max_abs_diff"] <= 1e-4
+    graph = onnx.load(tmp_path / "net.onnx").graph
+    assert graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert graph.input[0].type.tensor_type.shape.dim[0].dim_param
+
+
+def test_quantize_keeps_the_best_file_and_lists_the_others(gleanet: Gleanet, shrunk: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    source = shrunk[0] / "model.onnx"
+    done = gleanet("quantize", source, "--data", "digits", "--method", "u8s8,u8u8", "--max-drop", "5", "--out", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert sorted(trial["method"] for trial in record["trials"]) == ["u8s8", "u8u8"]
+    assert sum(trial["verdict"] == "chosen" for trial in record["trials"]) == 1
+    assert {path.name for path in (tmp_path / "run").iterdir()} >= {"model.int8.onnx", "run.json", "report.html"}
+
+
+def test_quantize_takes_random_data_and_says_so(gleanet: Gleanet, shrunk: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    done = gleanet("quantize", shrunk[0] / "model.onnx", "--random-data", "--method", "u8u8", "--out", tmp_path / "run")
+    assert done.returncode == 0, done.stderr
+    assert "accuracy says nothing" in done.stdout
+
+
+def test_measure_puts_checkpoints_and_files_side_by_side(gleanet: Gleanet, trained: Path, shrunk: tuple[Path, dict[str, Any]]) -> None:
+    folder, record = shrunk
+    done = gleanet("measure", folder / "base.onnx", trained / "model.gleanet", folder / "model.int8.onnx", "--data", "digits", "--json")
+    assert done.returncode == 0, done.stderr
+    base, checkpoint, int8 = json.loads(done.stdout)["measurements"]
+    assert base["accuracy"] == checkpoint["accuracy"] == record["rows"][0]["measured"]["accuracy"]
+    assert checkpoint["agreement"] == 1.0
+    assert int8["accuracy"] == record["rows"][-1]["measured"]["accuracy"]
+
+
+def test_doctor_names_the_machine_and_the_data(gleanet: Gleanet) -> None:
+    done = gleanet("doctor", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["machine"]["cores"] >= 1
+    assert "digits" in found["data"]
+    assert "onnxruntime" in found["runtimes"]
+
+
+def test_runs_are_listed_and_shown(gleanet: Gleanet, shrunk: tuple[Path, dict[str, Any]]) -> None:
+    folder, record = shrunk
+    listed = json.loads(gleanet("runs", "list", "--root", folder.parent, "--json").stdout)
+    assert {run["id"] for run in listed} >= {"base", "shrunk"}
+    shown = gleanet("runs", "show", "shrunk", "--root", folder.parent)
+    assert shown.returncode == 0
+    assert "quantized" in shown.stdout
+    assert json.loads(gleanet("runs", "show", folder, "--json").stdout) == record
+
+
+def test_settings_come_from_a_file_and_the_command_line_wins(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
+    config = tmp_path / "job.toml"
+    config.write_text('data = "digits"\nflops = 0.7\none-shot = true\nalign = 4\n')
+    done = gleanet("prune", trained / "model.gleanet", "--config", config, "--flops", "0.6", "--out", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    settings = json.loads(done.stdout)["settings"]
+    assert settings["pruning"]["flops"] == 0.6
+    assert settings["pruning"]["align"] == 4
+    assert settings["training"]["epochs"] == 0
+
+
+def test_every_help_has_an_example(gleanet: Gleanet) -> None:
+    commands = ["shrink", "train", "prune", "export", "quantize", "measure", "doctor", "runs list", "runs show"]
+    for command in commands:
+        done = gleanet(*command.split(), "--help")
+        assert done.returncode == 0, done.stderr
+        assert f"gleanet {command.split()[0]}" in done.stdout.split("Example:", 1)[1]

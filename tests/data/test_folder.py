@@ -1,0 +1,94 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gleanet.core.errors import DataError
+from gleanet.data.folder import holds_class_folders, load_folder
+from tests.data.tiny import class_folders, encoded, noise
+
+
+def _pets(folder: Path) -> None:
+    class_folders(folder / "train", ("cat", "dog"))
+    class_folders(folder / "test", ("cat", "dog"), per_class=2)
+
+
+def test_classes_are_alphabetical_and_other_files_are_ignored(tmp_path: Path) -> None:
+    _pets(tmp_path)
+    (tmp_path / "train" / "dog" / "notes.txt").write_text("x")
+    (tmp_path / "train" / "dog" / "._0.png").write_text("x")
+    (tmp_path / "train" / "README").write_text("x")
+    pets = load_folder(tmp_path, "pets")
+    assert pets.classes == ("cat", "dog")
+    assert pets.train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+    np.testing.assert_array_equal(pets.train.images, np.concatenate([noise(3, 8, 8, seed=0), noise(3, 8, 8, seed=1)]))
+    np.testing.assert_array_equal(pets.test.images, np.concatenate([noise(2, 8, 8, seed=0), noise(2, 8, 8, seed=1)]))
+
+
+def test_val_stands_in_for_a_test_folder_without_labels(tmp_path: Path) -> None:
+    _pets(tmp_path)
+    (tmp_path / "test").rename(tmp_path / "val")
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "0.png").write_bytes(encoded(noise(1, 8, 8)[0]))
+    assert len(load_folder(tmp_path, "pets").test) == 4
+
+
+def test_images_may_lie_deeper_as_in_tiny_imagenet(tmp_path: Path) -> None:
+    _pets(tmp_path)
+    (tmp_path / "train" / "cat").rename(tmp_path / "images")
+    (tmp_path / "train" / "cat").mkdir()
+    (tmp_path / "images").rename(tmp_path / "train" / "cat" / "images")
+    assert load_folder(tmp_path, "pets").train.labels.tolist() == [0, 0, 0, 1, 1, 1]
+
+
+def test_a_folder_without_a_split_is_split_by_class_and_says_so(tmp_path: Path) -> None:
+    class_folders(tmp_path / "pets", ("cat", "dog"), per_class=10, kind="JPEG")
+    pets = load_folder(tmp_path / "pets", "pets")
+    assert pets.title == "pets (JPEG q75, split 80/20)"
+    assert (np.bincount(pets.train.labels).tolist(), np.bincount(pets.test.labels).tolist()) == ([8, 8], [2, 2])
+    np.testing.assert_array_equal(pets.test.images, load_folder(tmp_path / "pets", "pets").test.images)
+
+
+def test_a_changed_file_is_decoded_anew(tmp_path: Path) -> None:
+    _pets(tmp_path)
+    load_folder(tmp_path, "pets")
+    (tmp_path / "train" / "cat" / "0.png").write_bytes(encoded(noise(1, 8, 8, seed=5)[0]))
+    np.testing.assert_array_equal(load_folder(tmp_path, "pets").train.images[0], noise(1, 8, 8, seed=5)[0])
+
+
+def test_different_classes_are_named(tmp_path: Path) -> None:
+    _pets(tmp_path)
+    class_folders(tmp_path / "train", ("emu",))
+    with pytest.raises(DataError, match="train/ has 3 classes, test/ has 2; only in one of them: emu"):
+        load_folder(tmp_path, "pets")
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    class_folders(tmp_path / "train", ("cat",))
+    with pytest.raises(DataError, match="neither test/ nor val/"):
+        load_folder(tmp_path, "pets")
+    (tmp_path / "test" / "cat").mkdir(parents=True)
+    with pytest.raises(DataError, match="test/cat holds no images"):
+        load_folder(tmp_path, "pets")
+    class_folders(tmp_path / "single", ("a", "b"), per_class=1)
+    with pytest.raises(DataError, match="none to test on"):
+        load_folder(tmp_path / "single", "single")
+
+
+def test_a_broken_or_larger_image_is_named_by_its_file(tmp_path: Path) -> None:
+    _pets(tmp_path)
+    (tmp_path / "train" / "dog" / "1.png").write_bytes(encoded(noise(1, 9, 9)[0]))
+    with pytest.raises(DataError, match=r"train/dog/1\.png is 9x9, .*train/cat/0\.png is 8x8"):
+        load_folder(tmp_path, "pets")
+    (tmp_path / "train" / "dog" / "1.png").write_bytes(encoded(noise(1, 8, 8)[0])[:70])
+    with pytest.raises(DataError, match=r"train/dog/1\.png cannot be decoded"):
+        load_folder(tmp_path, "pets")
+
+
+def test_recognition(tmp_path: Path) -> None:
+    assert not holds_class_folders(tmp_path)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "x.txt").write_text("x")
+    assert not holds_class_folders(tmp_path)
+    class_folders(tmp_path, ("b",))
+    assert holds_class_folders(tmp_path)
