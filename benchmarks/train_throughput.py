@@ -2,7 +2,8 @@
 
     python benchmarks/train_throughput.py --rounds 7 --steps 40
 
-Each round times both, in alternating order, in one process: wall time, and processor time, which other processes disturb less. Written to benchmarks/results/train_throughput.json.
+Each round times both, in alternating order, in one process: wall time, and processor time, which other processes disturb less.
+Written to benchmarks/results/train_throughput.json.
 """
 
 import argparse

@@ -19,11 +19,13 @@ def convnet(
     pixels: bool = False,
     opset: int = 18,
     outlier: float = 1.0,
+    residual: bool = True,
     metadata: dict[str, str] | None = None,
     seed: int = 0,
 ) -> onnx.ModelProto:
     """conv3x3-relu-conv3x3-add-relu-conv3x3 stride 2-relu-pool-flatten-gemm; ``pixels``: uint8 input, divided by 255 in the graph.
 
+    ``residual`` False leaves out the addition.
     ``outlier`` > 1: the first channel of the first convolution is that much smaller, and the one weight of the second that leads
     from it to its first output channel that much larger: wild weights, tame activations.
     """
@@ -49,9 +51,10 @@ def convnet(
         helper.make_node("Relu", ["a"], ["a.relu"], name="a.relu"),
         helper.make_node("Conv", ["a.relu", "b.weight", "b.bias"], ["b"], name="b", **same),
     ]
+    if residual:
+        nodes.append(helper.make_node("Add", ["b", "a.relu"], ["b.add"], name="b.add"))
     nodes += [
-        helper.make_node("Add", ["b", "a.relu"], ["b.add"], name="b.add"),
-        helper.make_node("Relu", ["b.add"], ["b.relu"], name="b.relu"),
+        helper.make_node("Relu", ["b.add" if residual else "b"], ["b.relu"], name="b.relu"),
         helper.make_node("Conv", ["b.relu", "c.weight", "c.bias"], ["c"], name="c", strides=[2, 2], **same),
         helper.make_node("Relu", ["c"], ["c.relu"], name="c.relu"),
         helper.make_node("GlobalAveragePool", ["c.relu"], ["pool"], name="pool"),

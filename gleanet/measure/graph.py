@@ -10,6 +10,7 @@ for the unfolded one (ResNet-20: 269,034; one number per channel less). Quantiza
 constants are not parameters.
 """
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ _OTHER = {
     "GroupNormalization": (1, 2),
     "PRelu": (1,),
 }
+PADDED = "gleanet.padded"  # JSON: {convolution: [outputs, inputs] before zero channels were added}
 _PASS_THROUGH = {"DequantizeLinear", "QuantizeLinear", "Cast", "Identity", "Transpose", "Reshape"}
 
 
@@ -88,6 +90,7 @@ def model_layers(model: onnx.ModelProto, file: Path) -> tuple[LayerCost, ...]:
     wanted = [node.output[0] for node in model.graph.node if node.op_type in _CONV or node.op_type in _PRODUCT]
     shapes = _shapes(model, wanted, file)
     layers: list[LayerCost] = []
+    padded = _padded(model, file)
     for node in model.graph.node:
         parameters = dict(_parameters(node, constants, producers))
         if node.op_type not in _CONV and node.op_type not in _PRODUCT and not parameters:
@@ -100,6 +103,10 @@ def model_layers(model: onnx.ModelProto, file: Path) -> tuple[LayerCost, ...]:
                 continue
             macs = _macs(node, weight, shapes, weight_at) // batch
         params = sum(int(array.size) for array in parameters.values())
+        if weight is not None and node.name in padded:
+            outputs, inputs = _real_widths(weight, padded[node.name])
+            macs = macs * outputs * inputs // (weight.shape[0] * weight.shape[1])
+            params += outputs * inputs * weight[0, 0].size - weight.size - (weight.shape[0] - outputs) * (len(parameters) - 1)
         out_shape = tuple(shapes.get(node.output[0], ())[1:])
         layers.append(LayerCost(name=node.name or node.output[0], kind=node.op_type, macs=macs, params=params, out_shape=out_shape))
     return tuple(layers)
@@ -121,6 +128,24 @@ def _macs(node: onnx.NodeProto, weight: NDArray[Any] | None, shapes: dict[str, t
     if node.op_type == "Gemm" or node.op_type == "QGemm":
         return elements * int(weight_shape[1 if attributes.get("transB", 0) else 0])
     return elements * int(weight_shape[-2] if len(weight_shape) > 1 else weight_shape[0])
+
+
+def _padded(model: onnx.ModelProto, file: Path) -> dict[str, tuple[int, int]]:
+    """The metadata on zero channels."""
+    text = next((entry.value for entry in model.metadata_props if entry.key == PADDED), "{}")
+    try:
+        return {str(name): (int(outputs), int(inputs)) for name, (outputs, inputs) in json.loads(text).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ModelError(f"{PADDED} in {file} is not what it should be: {one_line(error)}") from error
+
+
+def _real_widths(weight: NDArray[Any], claimed: tuple[int, int]) -> tuple[int, int]:
+    """(outputs, inputs) without the zero channels at the end; the claim counts only where the weights beyond it are zero."""
+    outputs, inputs = claimed
+    fits = 0 < outputs <= weight.shape[0] and 0 < inputs <= weight.shape[1]
+    if not fits or weight[outputs:].any() or weight[:, inputs:].any():
+        return weight.shape[0], weight.shape[1]
+    return outputs, inputs
 
 
 def _only_copies(node: onnx.NodeProto, weight: NDArray[Any]) -> bool:

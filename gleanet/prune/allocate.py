@@ -6,6 +6,7 @@ the time of one of 32 (measured; onnxruntime issues 6148 and 14392).
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from typing import Literal
 
 import numpy as np
@@ -15,6 +16,7 @@ from gleanet.core.errors import BudgetError
 from gleanet.prune.budget import CostModel
 
 Allocation = Literal["uniform", "global"]
+Widths = dict[str, int]
 TOLERANCE = 0.01  # DESIGN 5.1: the budget is met within 1 % of the whole, from below
 
 
@@ -27,21 +29,34 @@ class Ladder:
     block: int
 
 
-def ladders(channels: Mapping[str, int], align: int, floor: float) -> dict[str, Ladder]:
+@dataclass(frozen=True)
+class Value:
+    """What a group's channels are worth: ``worth[r]`` that of the channel at rank ``r``, ``price`` the MACs that one of them costs."""
+
+    worth: NDArray[np.float64]
+    price: int
+
+    def per_mac(self, narrow: int, wide: int) -> float:
+        """Worth of the channels between two widths, for each MAC they cost."""
+        return float(self.worth[narrow:wide].sum()) / ((wide - narrow) * self.price)
+
+
+def ladders(cost: CostModel, align: int, floor: float) -> dict[str, Ladder]:
     """The allowed widths of each group.
 
     Args:
-        channels: channels of each group.
-        align: widths are multiples of this; a group of fewer than two such blocks takes the largest of 4, 2, 1 that divides it twice.
+        cost: the cost model of the network.
+        align: layers' widths are multiples of this; a group of fewer than two such blocks takes the largest of align/2, ..., 2, 1
+            that divides it in two. Where a channel of the group is several positions of a layer, they count towards the block.
         floor: the least fraction of a group that stays; never less than one block.
     """
     result = {}
-    for name, count in channels.items():
-        block = align
+    for name, count in cost.channels.items():
+        block = align // int(np.gcd(align, cost.multiples[name]))
         while block > 1 and count < 2 * block:
             block //= 2
-        least = max(1, -(-int(np.ceil(count * floor)) // block)) * block
-        widths = [w for w in range(block, count, block) if w >= min(least, count)]
+        least = block * max(1, ceil(ceil(count * floor) / block))
+        widths = [w for w in range(block, count, block) if w >= least]
         result[name] = Ladder(name, (count, *reversed(widths)), block)
     return result
 
@@ -55,8 +70,11 @@ def allocate(
     align: int,
     floor: float,
     comparable: bool,
-) -> dict[str, int]:
+) -> Widths:
     """Choose how many channels each group keeps.
+
+    All widths are aligned, but where that leaves more than 1 % of the MACs unused: then single groups are widened in smaller blocks,
+    as few of them as it takes. A network so small that one channel of any group is more than 1 % of it may end further below.
 
     Args:
         cost: the cost model of the network.
@@ -71,22 +89,23 @@ def allocate(
         BudgetError: even the narrowest widths cost more; says how far it could go.
     """
     goal = target * cost.macs_before
-    steps = ladders(cost.channels, align, floor)
-    least = {name: ladder.widths[-1] for name, ladder in steps.items()}
-    if cost.macs(least) > goal:
+    steps = ladders(cost, align, floor)
+    least = cost.macs({name: ladder.widths[-1] for name, ladder in steps.items()})
+    if least > goal:
         raise BudgetError(
             f"{target:.3g} of the MACs cannot be reached: with a floor of {floor:.0%} and widths in blocks of {align} the least is "
-            f"{cost.macs(least) / cost.macs_before:.3f}; ask for more MACs, a lower floor or align=1"
+            f"{ceil(1000 * least / cost.macs_before) / 1000:.3f}; ask for more MACs, a lower floor or align=1"
         )
-    worth = {name: _sorted_worth(s, comparable) for name, s in scores.items()}
-    price = {name: cost.saved_by_one(name) for name in cost.channels}
-    widths = _uniform(cost, steps, goal) if kind == "uniform" else _global(cost, steps, worth, price, goal)
+    values = {name: Value(_sorted_worth(s, comparable), max(1, cost.saved_by_one(name))) for name, s in scores.items()}
+    widths = _uniform(cost, steps, goal) if kind == "uniform" else _global(cost, steps, values, goal)
+    widths = _fill(cost, steps, widths, values, goal)
     block = align
-    while True:  # fill what rounding left over, in ever smaller blocks, until the budget is met within its tolerance
-        widths = _fill(cost, ladders(cost.channels, block, floor), widths, worth, price, goal)
-        if cost.macs(widths) >= goal - TOLERANCE * cost.macs_before or block == 1:
-            return widths
+    while cost.macs(widths) < goal - TOLERANCE * cost.macs_before and block > 1:
         block //= 2
+        widths = _top_up(cost, ladders(cost, block, floor), widths, goal)
+    if cost.macs(widths) < goal - TOLERANCE * cost.macs_before:
+        widths = _exchange(cost, ladders(cost, 1, floor), widths, goal)
+    return widths
 
 
 def _sorted_worth(scores: NDArray[np.float64], comparable: bool) -> NDArray[np.float64]:
@@ -96,33 +115,32 @@ def _sorted_worth(scores: NDArray[np.float64], comparable: bool) -> NDArray[np.f
     return ordered if comparable or mean == 0 else ordered / mean
 
 
-def _uniform(cost: CostModel, steps: Mapping[str, Ladder], goal: float) -> dict[str, int]:
+def _uniform(cost: CostModel, steps: Mapping[str, Ladder], goal: float) -> Widths:
     """The largest common ratio that fits, by bisection; each width is rounded to its ladder."""
 
-    def at(ratio: float) -> dict[str, int]:
+    def at(ratio: float) -> Widths:
         return {name: min(ladder.widths, key=lambda w: (abs(w - ratio * cost.channels[name]), w)) for name, ladder in steps.items()}
 
     low, high = 0.0, 1.0
+    if cost.macs(at(high)) <= goal:
+        return at(high)
     for _ in range(30):
         middle = (low + high) / 2
         low, high = (middle, high) if cost.macs(at(middle)) <= goal else (low, middle)
     return at(low)
 
 
-def _global(
-    cost: CostModel, steps: Mapping[str, Ladder], worth: Mapping[str, NDArray[np.float64]], price: Mapping[str, float], goal: float
-) -> dict[str, int]:
+def _global(cost: CostModel, steps: Mapping[str, Ladder], values: Mapping[str, Value], goal: float) -> Widths:
     """Walk down all ladders in the order of worth lost per MAC saved; bisect for the shortest walk that fits the budget."""
     moves: list[tuple[float, str, int]] = []
     for name, ladder in steps.items():
         steepest = -np.inf  # a step never comes before the one above it: keep the running maximum
         for wide, narrow in zip(ladder.widths, ladder.widths[1:], strict=False):
-            loss = float(worth[name][narrow:wide].sum()) / ((wide - narrow) * price[name])
-            steepest = max(steepest, loss)
+            steepest = max(steepest, values[name].per_mac(narrow, wide))
             moves.append((steepest, name, narrow))
     moves.sort(key=lambda move: move[0])  # stable: within a group the order of the ladder stays
 
-    def after(count: int) -> dict[str, int]:
+    def after(count: int) -> Widths:
         widths = {name: ladder.widths[0] for name, ladder in steps.items()}
         widths.update({name: narrow for _, name, narrow in moves[:count]})
         return widths
@@ -134,31 +152,61 @@ def _global(
     return after(low)
 
 
-def _fill(
-    cost: CostModel,
-    steps: Mapping[str, Ladder],
-    widths: dict[str, int],
-    worth: Mapping[str, NDArray[np.float64]],
-    price: Mapping[str, float],
-    goal: float,
-) -> dict[str, int]:
+def _fill(cost: CostModel, steps: Mapping[str, Ladder], widths: Widths, values: Mapping[str, Value], goal: float) -> Widths:
     """Give back blocks while they fit, those worth most per MAC first."""
-    widths = dict(widths)
-    blocked: set[str] = set()
+    open_ = set(steps)
     while True:
-        slack = goal - cost.macs(widths)
-        best: tuple[float, str, int] | None = None
-        for name, ladder in steps.items():
-            wider = [w for w in ladder.widths if w > widths[name]]
-            if name in blocked or not wider or (min(wider) - widths[name]) * price[name] > 4 * slack:
-                continue
-            gain = float(worth[name][widths[name] : min(wider)].sum()) / ((min(wider) - widths[name]) * price[name])
-            if best is None or gain > best[0]:
-                best = (gain, name, min(wider))
-        if best is None:
-            return widths
-        trial = {**widths, best[1]: best[2]}
-        if cost.macs(trial) <= goal:
-            widths = trial
+        offers = []
+        for name in sorted(open_):
+            wider = _next_wider(steps[name], widths[name])
+            if wider is not None:
+                offers.append((values[name].per_mac(widths[name], wider), name, wider))
+        for _, name, wider in sorted(offers, key=lambda offer: -offer[0]):
+            if cost.macs({**widths, name: wider}) <= goal:
+                widths = {**widths, name: wider}
+                break
+            open_.remove(name)  # nothing gets cheaper while others grow
         else:
-            blocked.add(best[1])
+            return widths
+
+
+def _next_wider(ladder: Ladder, width: int) -> int | None:
+    at = int(np.searchsorted([-w for w in ladder.widths], -width))  # position of the first width that is not wider
+    return ladder.widths[at - 1] if at > 0 else None
+
+
+def _top_up(cost: CostModel, steps: Mapping[str, Ladder], widths: Widths, goal: float) -> Widths:
+    """Widen single groups, each time the one that comes closest to the goal, until the goal is met within the tolerance."""
+    while cost.macs(widths) < goal - TOLERANCE * cost.macs_before:
+        best = (cost.macs(widths), widths)
+        for name, ladder in steps.items():
+            wider = _widest_that_fits(cost, ladder, widths, goal)
+            trial = {**widths, name: wider}
+            if wider > widths[name] and cost.macs(trial) > best[0]:
+                best = (cost.macs(trial), trial)
+        if best[1] is widths:
+            break
+        widths = best[1]
+    return widths
+
+
+def _widest_that_fits(cost: CostModel, ladder: Ladder, widths: Widths, goal: float) -> int:
+    low, high = 0, len(ladder.widths)
+    while low < high:  # MACs fall along the ladder: find the first width that fits
+        middle = (low + high) // 2
+        low, high = (low, middle) if cost.macs({**widths, ladder.name: ladder.widths[middle]}) <= goal else (middle + 1, high)
+    return ladder.widths[low] if low < len(ladder.widths) else 0
+
+
+def _exchange(cost: CostModel, steps: Mapping[str, Ladder], widths: Widths, goal: float) -> Widths:
+    """Small networks: no single channel fits any more, but one taken from a group may make room for a better use of its MACs."""
+    best = widths
+    for name, ladder in steps.items():
+        narrower = [w for w in ladder.widths if w < widths[name]][:2]
+        for width in narrower:
+            trial = _top_up(cost, {other: s for other, s in steps.items() if other != name}, {**widths, name: width}, goal)
+            if cost.macs(trial) > cost.macs(best):
+                best = trial
+            if cost.macs(best) >= goal - TOLERANCE * cost.macs_before:
+                return best
+    return best

@@ -8,62 +8,94 @@ from collections import defaultdict
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from gleanet.core.errors import ModelError, SettingsError
 from gleanet.nn.architecture import architecture_of, has_architecture, set_architecture
-from gleanet.prune.channels import CONVS, NORMS
-from gleanet.prune.groups import Group, Grouping, Member, find_groups, is_depthwise
+from gleanet.prune.groups import Group, Grouping, find_groups
+from gleanet.prune.layers import CONVS, NORMS, SCALING, filters, narrow, weight_of
 from gleanet.prune.plan import Plan
+from gleanet.prune.trace import batch_norms_behind, evaluating
 
 
 def zero(model: nn.Module, plan: Plan) -> nn.Module:
-    """A copy of ``model`` with the channels that the plan drops set to zero: filters, biases, batch-norm scale and shift.
+    """A copy of ``model`` with the channels that the plan drops set to zero: filters, biases, scale and shift of norms.
 
-    With the batch-norm entries at zero the channel emits act(0), which is 0 for every activation we ship, so nothing is left to fold.
+    With those at zero the channel emits act(0), which is 0 for every activation we ship, so nothing is left to fold.
+
+    Raises:
+        SettingsError: the plan is not for this network.
     """
     result = copy.deepcopy(model)
-    for group, drop in _drops(result, plan, grouping_for(result, plan)):
+    for group, drop in _drops(plan, grouping_for(model, plan)):
         zero_channels(result, group, drop)
     return result
 
 
 @torch.no_grad()
 def zero_channels(model: nn.Module, group: Group, drop: list[int], factor: float = 0.0) -> None:
-    """Scale dropped channels of a group in place (0: zero them): filters, biases, batch-norm scale and shift."""
+    """Scale dropped channels of a group in place (0: zero them): filters, biases, scale and shift of norms.
+
+    A norm without scale and shift has its running mean scaled instead, so that a channel at zero comes out as zero.
+    """
     for member in group.members:
-        if member.role == "in":
-            continue
-        module = model.get_submodule(member.path)
-        positions = _positions(member, drop)
-        for name in ("weight", "bias"):
-            parameter = getattr(module, name, None)
-            if isinstance(parameter, torch.Tensor):
-                parameter[positions] = parameter[positions] * factor if factor else 0.0
+        for tensor in _scaled(model.get_submodule(member.path), member.role):
+            positions = torch.tensor(member.positions(drop), device=tensor.device)
+            if factor:
+                tensor.index_copy_(0, positions, tensor[positions] * factor)
+            else:
+                tensor.index_fill_(0, positions, 0.0)
+
+
+def _scaled(module: nn.Module, role: str) -> list[Tensor]:
+    """The tensors of a layer that fall with a channel, channels first."""
+    tensors: list[object] = []
+    if role == "out":
+        tensors = [filters(module), module.bias]
+    elif role == "norm" and isinstance(module, NORMS) and not module.affine:
+        tensors = [module.running_mean]
+    elif role == "norm" and isinstance(module, SCALING):
+        tensors = [module.weight, module.bias]
+    return [tensor for tensor in tensors if isinstance(tensor, Tensor)]
 
 
 def apply(model: nn.Module, plan: Plan, *, grouping: Grouping | None = None) -> nn.Module:
     """A smaller copy of ``model`` without the channels that the plan drops.
 
     Dropped channels whose filters are zero emit a constant (through batch-norm and activation); it is folded into the next layer's
-    bias or batch-norm mean. Under zero padding that is exact inside and not at the borders; :func:`zero` leaves nothing to fold.
+    bias or batch-norm mean. Where that layer pads its input the constant is missing at the border, and what is folded is its mean
+    over all positions; :func:`zero` leaves nothing to fold.
+
+    Args:
+        model: the network; not changed.
+        plan: which channels stay.
+        grouping: the groups of ``model``, when they are known already.
 
     Raises:
         SettingsError: the plan is not for this network.
         ModelError: the smaller network does not run (its code counts channels by itself).
     """
-    grouping = grouping or grouping_for(model, plan)
+    if grouping is None:
+        grouping = grouping_for(model, plan)
+    else:
+        check_plan(plan, grouping)
     result = copy.deepcopy(model)
-    drops = _drops(result, plan, grouping)
-    _fold_constants(result, plan, drops)
+    drops = _drops(plan, grouping)
+    _fold_constants(result, plan, grouping, drops)
     losses: dict[tuple[str, str], set[int]] = defaultdict(set)
     for group, drop in drops:
         for member in group.members:
-            losses[member.path, member.role].update(_positions(member, drop))
+            losses[member.path, member.role].update(member.positions(drop))
     for (path, role), gone in losses.items():
-        _shrink(result.get_submodule(path), role, sorted(gone))
-    _note_widths(result, plan)
-    _check_runs(result, plan)
+        narrow(result.get_submodule(path), role, sorted(gone))
+    _note_widths(result, [path for path, role in losses if role == "out"])
+    try:
+        with evaluating(result):
+            result(_blank(result, plan))
+    except (RuntimeError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise ModelError(f"the pruned {type(model).__name__} does not run ({first}): its code counts channels itself") from error
     return result
 
 
@@ -71,164 +103,117 @@ def grouping_for(model: nn.Module, plan: Plan) -> Grouping:
     """The groups of ``model``, checked against the plan.
 
     Raises:
-        SettingsError: the plan names other groups or widths.
+        SettingsError: the plan is not for this network.
     """
-    parameter = next(model.parameters())
-    example = torch.zeros(1, *plan.input_shape, dtype=parameter.dtype, device=parameter.device)
-    grouping = find_groups(model, example, residual=plan.residual)
-    known = grouping.named()
-    for part in plan.groups:
-        if part.name not in known:
-            raise SettingsError(f"the plan is for another network: this one has no group {part.name!r}")
-        if known[part.name].channels != part.channels:
-            raise SettingsError(
-                f"the plan is for another network: group {part.name} has {known[part.name].channels} channels here, {part.channels} in the plan"
-            )
+    if next(model.parameters(), None) is None:
+        raise SettingsError(f"the plan is for another network: {type(model).__name__} has no parameters")
+    try:
+        grouping = find_groups(model, _blank(model, plan), residual=plan.residual)
+    except ModelError as error:
+        raise SettingsError(f"the plan is for another network: {error}") from error
+    check_plan(plan, grouping)
     return grouping
 
 
-def _drops(model: nn.Module, plan: Plan, grouping: Grouping) -> list[tuple[Group, list[int]]]:
+def check_plan(plan: Plan, grouping: Grouping) -> None:
+    """Compare a plan with a network's groups.
+
+    Raises:
+        SettingsError: the plan names other groups or widths, or keeps channels that are not there.
+    """
+    here, there = {g.name: g.channels for g in grouping.groups}, {part.name: part.channels for part in plan.groups}
+    for name in [*there, *here]:
+        if here.get(name) != there.get(name):
+            found = [f"{widths[name]} channels" if name in widths else "no such group" for widths in (here, there)]
+            raise SettingsError(f"the plan is for another network: group {name} has {found[0]} here, {found[1]} in the plan")
+    for part in plan.groups:
+        if not part.keep or list(part.keep) != sorted(set(part.keep)) or part.keep[0] < 0 or part.keep[-1] >= part.channels:
+            raise SettingsError(f"the plan is damaged: group {part.name} must keep ascending positions below {part.channels}, at least one")
+
+
+def _drops(plan: Plan, grouping: Grouping) -> list[tuple[Group, list[int]]]:
     known = grouping.named()
     return [(known[part.name], list(part.drop())) for part in plan.groups if len(part.keep) < part.channels]
 
 
-def _positions(member: Member, channels: list[int]) -> list[int]:
-    return [position for channel in channels for position in member.index[channel]]
+def _blank(model: nn.Module, plan: Plan) -> Tensor:
+    return torch.zeros(1, *plan.input_shape).to(next(model.parameters()))
 
 
-def _kept(size: int, gone: list[int], like: torch.Tensor) -> torch.Tensor:
-    mask = torch.ones(size, dtype=torch.bool, device=like.device)
-    mask[gone] = False
-    return mask.nonzero().flatten()
-
-
-def _shrink(module: nn.Module, role: str, gone: list[int]) -> None:
-    """Remove positions of one dimension of one module, in place."""
-    if isinstance(module, NORMS):
-        weight = module.running_mean if module.running_mean is not None else module.weight
-        assert weight is not None
-        keep = _kept(module.num_features, gone, weight)
-        for name in ("weight", "bias", "running_mean", "running_var"):
-            _select(module, name, keep, 0)
-        module.num_features = len(keep)
-        return
-    weight = module.weight
-    assert isinstance(weight, torch.Tensor)
-    if role == "out":
-        keep = _kept(weight.shape[0], gone, weight)
-        depthwise = is_depthwise(module)
-        _select(module, "weight", keep, 0)
-        _select(module, "bias", keep, 0)
-        if isinstance(module, nn.Linear):
-            module.out_features = len(keep)
-        elif isinstance(module, CONVS):
-            module.out_channels = len(keep)
-            if depthwise:
-                module.in_channels = module.groups = len(keep)
-    elif isinstance(module, nn.Linear):
-        keep = _kept(module.in_features, gone, weight)
-        _select(module, "weight", keep, 1)
-        module.in_features = len(keep)
-    elif isinstance(module, CONVS):
-        keep = _kept(module.in_channels, gone, weight)
-        # a grouped convolution loses the same positions in each of its groups: those of the first group say which
-        _select(module, "weight", keep[keep < module.in_channels // module.groups], 1)
-        module.in_channels = len(keep)
-
-
-def _select(module: nn.Module, name: str, keep: torch.Tensor, dim: int) -> None:
-    tensor = getattr(module, name, None)
-    if isinstance(tensor, nn.Parameter):
-        setattr(module, name, nn.Parameter(tensor.detach().index_select(dim, keep).contiguous(), requires_grad=tensor.requires_grad))
-    elif isinstance(tensor, torch.Tensor):
-        setattr(module, name, tensor.index_select(dim, keep).contiguous())
-
-
-@torch.no_grad()
-def _fold_constants(model: nn.Module, plan: Plan, drops: list[tuple[Group, list[int]]]) -> None:
-    """Give the constant that zero filters still emit to the layers that read it, before the filters go."""
-    constant = [(group, silent) for group, drop in drops if (silent := [c for c in drop if _is_silent(model, group, c)])]
+def _fold_constants(model: nn.Module, plan: Plan, grouping: Grouping, drops: list[tuple[Group, list[int]]]) -> None:
+    """Give the constants that dropped channels still emit to the layers that read them, before the channels go."""
+    constant: dict[str, list[int]] = defaultdict(list)
+    for group, drop in drops:
+        silent = _silent(model, group, drop)
+        if group.offset and len(silent) < len(drop):
+            zero_channels(model, group, sorted(set(drop) - set(silent)))
+            silent = drop
+        for member in group.consumers() if silent else ():
+            constant[member.path] += member.positions(silent)
     if not constant:
         return
-    emitted = _inputs_of(model, plan, {m.path for group, _ in constant for m in group.consumers()})
-    norms = _norm_after(model, plan)
-    for group, silent in constant:
-        for member in group.consumers():
-            module, positions = model.get_submodule(member.path), _positions(member, silent)
-            weight = module.weight
-            assert isinstance(weight, torch.Tensor)
-            if is_depthwise(module) or getattr(module, "groups", 1) > 1:
-                continue
-            x = emitted[member.path]
-            value = x[0, positions].flatten(1)[:, 0] if x.dim() == 4 else x.reshape(-1, x.shape[-1])[0, positions]
-            columns = weight[:, positions].flatten(2).sum(2) if weight.dim() > 2 else weight[:, positions]
-            add_to_output(module, norms.get(member.path), columns @ value)
+    norms = batch_norms_behind(grouping.traced)
+    shifts = {path: _contribution(model.get_submodule(path), x, constant[path]) for path, x in _inputs(model, plan, set(constant)).items()}
+    for path, shift in shifts.items():
+        add_to_output(model.get_submodule(path), model.get_submodule(norms[path]) if path in norms else None, shift)
 
 
-def _is_silent(model: nn.Module, group: Group, channel: int) -> bool:
-    """Every layer that produces the channel has zero weights for it, so its output is one constant."""
+def _silent(model: nn.Module, group: Group, drop: list[int]) -> list[int]:
+    """Dropped channels for which every producer has zero weights, so that what they emit is one constant."""
+    loud = torch.zeros(len(drop), dtype=torch.bool)
     for member in group.producers():
-        weight = model.get_submodule(member.path).weight
-        assert isinstance(weight, torch.Tensor)
-        if bool(weight[list(member.index[channel])].any()):
-            return False
-    return True
+        rows = filters(model.get_submodule(member.path))
+        index = torch.tensor([member.index[channel] for channel in drop], device=rows.device)
+        loud |= rows[index].flatten(1).any(1).cpu()
+    return [channel for channel, is_loud in zip(drop, loud.tolist(), strict=True) if not is_loud]
 
 
-def _inputs_of(model: nn.Module, plan: Plan, paths: set[str]) -> dict[str, torch.Tensor]:
-    """What the named layers read for a zero image: enough to see constants."""
-    seen: dict[str, torch.Tensor] = {}
-    handles = [
-        model.get_submodule(path).register_forward_pre_hook(lambda module, inputs, path=path: seen.__setitem__(path, inputs[0])) for path in paths
-    ]
-    was_training = model.training
-    parameter = next(model.parameters())
+def _inputs(model: nn.Module, plan: Plan, paths: set[str]) -> dict[str, Tensor]:
+    """What the named layers read for a blank image: enough to see constants."""
+    seen: dict[str, Tensor] = {}
+
+    def hook(path: str) -> RemovableHandle:
+        def see(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            seen.setdefault(path, inputs[0].clone())
+
+        return model.get_submodule(path).register_forward_pre_hook(see)
+
+    handles = [hook(path) for path in paths]
     try:
-        model.eval()(torch.zeros(1, *plan.input_shape, dtype=parameter.dtype, device=parameter.device))
+        with evaluating(model):
+            model(_blank(model, plan))
     finally:
-        model.train(was_training)
         for handle in handles:
             handle.remove()
     return seen
 
 
-def _norm_after(model: nn.Module, plan: Plan) -> dict[str, nn.Module]:
-    """The batch-norm that alone reads a layer's output, by the layer's path."""
-    traced = grouping_for(model, plan).traced
-    modules = dict(model.named_modules())
-    result = {}
-    for node in traced.graph.nodes:
-        users = list(node.users)
-        if node.op == "call_module" and len(users) == 1 and users[0].op == "call_module":
-            norm = modules[str(users[0].target)]
-            if isinstance(norm, NORMS) and norm.running_mean is not None:
-                result[str(node.target)] = norm
-    return result
+@torch.no_grad()
+def _contribution(module: nn.Module, x: Tensor, positions: list[int]) -> Tensor:
+    """What some input channels add to each output channel of a layer [out], on average over all output positions."""
+    dim = x.dim() - 1 if isinstance(module, nn.Linear) else 1
+    some = torch.zeros_like(x)
+    index = torch.tensor(sorted(set(positions)), device=x.device)
+    some.index_copy_(dim, index, x.index_select(dim, index))
+    added: Tensor = module(some) - module(torch.zeros_like(x))
+    return added.movedim(dim, 0).flatten(1).mean(1)
 
 
 @torch.no_grad()
-def add_to_output(module: nn.Module, norm: nn.Module | None, shift: torch.Tensor) -> None:
+def add_to_output(module: nn.Module, norm: nn.Module | None, shift: Tensor) -> None:
     """Add a constant [out] to a layer's output: to its bias, else to the mean of the batch-norm behind it, else to a new bias."""
-    if isinstance(module.bias, torch.Tensor):
+    if isinstance(module.bias, Tensor):
         module.bias += shift.to(module.bias)
-    elif norm is not None and isinstance(norm.running_mean, torch.Tensor):
+    elif norm is not None and isinstance(norm.running_mean, Tensor):
         norm.running_mean -= shift.to(norm.running_mean)
     elif bool(shift.any()):
-        weight = module.weight
-        assert isinstance(weight, torch.Tensor)
-        module.bias = nn.Parameter(shift.to(weight))
+        module.bias = nn.Parameter(shift.to(weight_of(module)))
 
 
-def _note_widths(model: nn.Module, plan: Plan) -> None:
+def _note_widths(model: nn.Module, narrowed: list[str]) -> None:
     """Keep the architecture record true, so that the smaller network can be saved and rebuilt."""
     if has_architecture(model):
         architecture = architecture_of(model)
-        widths = {part.name: len(part.keep) for part in plan.groups if len(part.keep) < part.channels}
+        modules = {path: model.get_submodule(path) for path in narrowed}
+        widths = {path: module.out_channels for path, module in modules.items() if isinstance(module, CONVS)}
         set_architecture(model, replace(architecture, widths={**architecture.widths, **widths}))
-
-
-def _check_runs(model: nn.Module, plan: Plan) -> None:
-    try:
-        _inputs_of(model, plan, set())
-    except (RuntimeError, ValueError) as error:
-        raise ModelError(f"the pruned {type(model).__name__} does not run ({str(error).splitlines()[0]}): its code counts channels itself") from error

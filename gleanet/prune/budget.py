@@ -2,33 +2,44 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import gcd
 
 from torch import nn
 
-from gleanet.prune.channels import CONVS
-from gleanet.prune.groups import Grouping, is_depthwise
+from gleanet.prune.groups import Grouping
+from gleanet.prune.layers import TRANSPOSED, WEIGHTED, group_count, is_depthwise, kernel_size, per_channel_parameters, widths
+
+Terms = list[tuple[str, int]]  # (group, positions that one of its channels takes)
 
 
 @dataclass
 class _Layer:
-    """One convolution or linear layer: MACs = unit * out * in / groups, with ``in`` counted once for depthwise."""
+    """One convolution or linear layer. Weights = kernel * out * in / groups, with ``in / groups`` = 1 for depthwise.
 
-    path: str
-    unit: int
+    ``positions``: how often the weights are applied, summed over the layer's calls: output positions, or input positions of a
+    transposed convolution.
+    """
+
+    positions: int
+    kernel: int
     out: int
     in_: int
     groups: int
     depthwise: bool
     bias: bool
-    out_terms: list[tuple[str, int]] = field(default_factory=list)
-    in_terms: list[tuple[str, int]] = field(default_factory=list)
+    out_terms: Terms = field(default_factory=list)
+    in_terms: Terms = field(default_factory=list)
 
-    def width(self, base: int, terms: list[tuple[str, int]], removed: Mapping[str, int]) -> int:
-        return base - sum(removed.get(group, 0) * times for group, times in terms)
+    def weights(self, removed: Mapping[str, int]) -> int:
+        per_out = 1 if self.depthwise else (self.in_ - _sum(self.in_terms, removed)) // self.groups
+        return self.kernel * (self.out - _sum(self.out_terms, removed)) * per_out
+
+    def params(self, removed: Mapping[str, int]) -> int:
+        return self.weights(removed) + (self.out - _sum(self.out_terms, removed) if self.bias else 0)
 
 
 class CostModel:
-    """MACs and parameters as a function of how many channels each group keeps.
+    """MACs and parameters as a function of how many channels each group keeps (all, of a group that is not named).
 
     Exact for every network that :func:`gleanet.prune.groups.find_groups` accepts; a test compares it with counting the network
     that removal builds.
@@ -36,74 +47,63 @@ class CostModel:
 
     def __init__(self, grouping: Grouping) -> None:
         self.channels = {group.name: group.channels for group in grouping.groups}
+        # positions that a channel takes in the layers that produce it: more than one where several channels are tied
+        self.multiples = {group.name: gcd(*(len(m.index[0]) for m in group.producers())) for group in grouping.groups}
         modules = dict(grouping.traced.named_modules())
-        self.layers = _layers(grouping, modules)
-        by_path = {layer.path: layer for layer in self.layers}
-        self._norm_terms: list[tuple[str, int]] = []
+        self._layers = _layers(grouping, modules)
+        self._entries: Terms = []
         for group in grouping.groups:
             for member in group.members:
                 times = len(member.index[0])
                 if member.role == "norm":
-                    self._norm_terms.append((group.name, 2 * times if getattr(modules[member.path], "affine", False) else 0))
-                elif member.path in by_path:
-                    layer = by_path[member.path]
+                    self._entries.append((group.name, times * per_channel_parameters(modules[member.path])))
+                else:
+                    layer = self._layers[member.path]
                     (layer.out_terms if member.role == "out" else layer.in_terms).append((group.name, times))
         self.macs_before = self.macs({})
         self.params_before = sum(p.numel() for p in grouping.traced.parameters())
 
-    def removed(self, kept: Mapping[str, int]) -> dict[str, int]:
-        return {name: channels - kept.get(name, channels) for name, channels in self.channels.items()}
-
     def layer_macs(self, kept: Mapping[str, int]) -> dict[str, int]:
-        """MACs of one image, by layer path, when group ``g`` keeps ``kept[g]`` channels (all, where it is not named)."""
-        removed = self.removed(kept)
-        result: dict[str, int] = {}
-        for layer in self.layers:
-            out = layer.width(layer.out, layer.out_terms, removed)
-            per_out = 1 if layer.depthwise else layer.width(layer.in_, layer.in_terms, removed) // layer.groups
-            result[layer.path] = result.get(layer.path, 0) + layer.unit * out * per_out
-        return result
+        """MACs of one image, by layer path."""
+        removed = self._removed(kept)
+        return {path: layer.positions * layer.weights(removed) for path, layer in self._layers.items()}
 
     def macs(self, kept: Mapping[str, int]) -> int:
         """MACs of one image."""
         return sum(self.layer_macs(kept).values())
 
-    def params(self, kept: Mapping[str, int], kernel: Mapping[str, int]) -> int:
-        """Parameters; ``kernel`` holds the kernel positions of each layer (9 for 3x3)."""
-        removed = self.removed(kept)
-        total = self.params_before
-        for layer in self.layers:
-            before = kernel[layer.path] * layer.out * (1 if layer.depthwise else layer.in_ // layer.groups)
-            out = layer.width(layer.out, layer.out_terms, removed)
-            per_out = 1 if layer.depthwise else layer.width(layer.in_, layer.in_terms, removed) // layer.groups
-            total += kernel[layer.path] * out * per_out - before - (layer.out - out if layer.bias else 0)
-        return total - sum(removed[group] * times for group, times in self._norm_terms)
+    def params(self, kept: Mapping[str, int]) -> int:
+        """Parameters of the whole network; a bias that removal must add to fold a constant is not counted."""
+        removed = self._removed(kept)
+        saved = sum(layer.params({}) - layer.params(removed) for layer in self._layers.values())
+        return self.params_before - saved - _sum(self._entries, removed)
 
-    def kernels(self, modules: Mapping[str, nn.Module]) -> dict[str, int]:
-        sizes = {}
-        for layer in self.layers:
-            weight = modules[layer.path].weight
-            assert isinstance(weight, nn.Parameter)
-            sizes[layer.path] = weight[0, 0].numel()
-        return sizes
-
-    def saved_by_one(self, name: str) -> float:
+    def saved_by_one(self, name: str) -> int:
         """MACs saved by removing one channel of a group from the whole network: the price tag that ranking divides by."""
-        return float(self.macs_before - self.macs({name: self.channels[name] - 1}))
+        return self.macs_before - self.macs({name: self.channels[name] - 1})
+
+    def _removed(self, kept: Mapping[str, int]) -> dict[str, int]:
+        return {name: self.channels[name] - count for name, count in kept.items() if count != self.channels[name]}
 
 
-def _layers(grouping: Grouping, modules: Mapping[str, nn.Module]) -> list[_Layer]:
-    layers = []
+def _sum(terms: Terms, removed: Mapping[str, int]) -> int:
+    return sum(removed.get(group, 0) * times for group, times in terms)
+
+
+def _layers(grouping: Grouping, modules: Mapping[str, nn.Module]) -> dict[str, _Layer]:
+    layers: dict[str, _Layer] = {}
     for node in grouping.traced.graph.nodes:
         module = modules.get(str(node.target)) if node.op == "call_module" else None
-        if isinstance(module, CONVS):
-            positions = node.meta["tensor_meta"].shape[2:].numel()
-            kernel = module.weight[0, 0].numel()
-            depthwise = is_depthwise(module)
-            layers.append(
-                _Layer(str(node.target), positions * kernel, module.out_channels, module.in_channels, module.groups, depthwise, module.bias is not None)
-            )
-        elif isinstance(module, nn.Linear):
-            positions = node.meta["tensor_meta"].shape[1:-1].numel()
-            layers.append(_Layer(str(node.target), positions, module.out_features, module.in_features, 1, False, module.bias is not None))
+        if not isinstance(module, WEIGHTED):
+            continue
+        counted = node.all_input_nodes[0] if isinstance(module, TRANSPOSED) else node
+        shape = counted.meta["tensor_meta"].shape
+        positions = (shape[1:-1] if isinstance(module, nn.Linear) else shape[2:]).numel()
+        if str(node.target) in layers:  # called again: its weights are there once, its work is done once more
+            layers[str(node.target)].positions += positions
+            continue
+        out, in_ = widths(module)
+        layers[str(node.target)] = _Layer(
+            positions, kernel_size(module), out, in_, group_count(module), is_depthwise(module), module.bias is not None
+        )
     return layers

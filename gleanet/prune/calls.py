@@ -12,28 +12,36 @@ from torch import Tensor, fx
 from gleanet.prune.labels import NONE, Labels, distinct, per_channel, repeated, varies
 from gleanet.prune.trace import call_name
 
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # By bare name, so that F.relu, torch.relu and x.relu() are one entry; only functions of torch, operator and builtins are looked up.
-ELEMENTWISE = frozenset(
-    "relu relu_ relu6 leaky_relu rrelu elu selu celu gelu silu mish beamish hardswish hardsigmoid hardtanh softplus softsign tanhshrink "
-    "softshrink hardshrink logsigmoid threshold sigmoid sigmoid_ tanh tanh_ exp neg abs square sqrt pow clamp clamp_ clip clamp_min clamp_max "
-    "dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout float half double bfloat16 to type type_as clone detach "
-    "contiguous positive zeros_like ones_like erf sin atan log1p expm1".split()
+ELEMENTWISE = _names(
+    """
+    relu relu_ relu6 leaky_relu rrelu elu selu celu gelu silu mish beamish hardswish hardsigmoid hardtanh softplus softsign tanhshrink
+    softshrink hardshrink logsigmoid threshold sigmoid sigmoid_ tanh tanh_ exp neg abs square sqrt pow clamp clamp_ clip clamp_min
+    clamp_max dropout dropout1d dropout2d dropout3d alpha_dropout feature_alpha_dropout float half double bfloat16 to type type_as
+    clone detach contiguous positive zeros_like ones_like erf sin atan log1p expm1
+    """
 )
-ADDING = frozenset("add add_ iadd sub sub_ isub subtract maximum minimum".split())
-SCALING = frozenset("mul mul_ imul multiply".split())
-DIVIDING = frozenset("truediv itruediv div div_ divide true_divide".split())
-POOLING = frozenset(
-    "max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d lp_pool1d lp_pool2d adaptive_avg_pool1d adaptive_avg_pool2d "
-    "adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d interpolate upsample".split()
+ADDING = _names("add add_ iadd sub sub_ isub subtract maximum minimum")
+SCALING = _names("mul mul_ imul multiply")
+DIVIDING = _names("truediv itruediv div div_ divide true_divide")
+POOLING = _names(
+    """
+    max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d lp_pool1d lp_pool2d adaptive_avg_pool1d adaptive_avg_pool2d
+    adaptive_avg_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d interpolate upsample
+    """
 )
-REDUCING = frozenset("mean sum amax amin var std".split())
-MOVING = frozenset(
-    "flatten cat concat concatenate stack permute transpose swapaxes swapdims movedim squeeze unsqueeze flip repeat expand_as t "
-    "pixel_unshuffle".split()
+REDUCING = _names("mean sum amax amin var std")
+MOVING = _names(
+    "flatten cat concat concatenate stack permute transpose swapaxes swapdims movedim squeeze unsqueeze flip repeat expand_as pixel_unshuffle"
 )
-SIZING = frozenset("view reshape unflatten expand".split())
-PARTING = frozenset("chunk split tensor_split unbind".split())
-MEASURING = frozenset("size dim ndimension numel getattr".split())
+SIZING = _names("view reshape unflatten expand")
+PARTING = _names("chunk split tensor_split unbind")
+MEASURING = _names("size dim ndimension numel getattr")
 
 
 @dataclass
@@ -46,7 +54,8 @@ class Counts:
     def behind(self, node: fx.Node) -> list[Tensor]:
         """Labels that the numbers among a node's arguments count."""
         known = {**self.shapes, **self.numbers}
-        return [known[parent] for parent in node.all_input_nodes if parent in known]
+        counted = [known[parent] for parent in node.all_input_nodes if parent in known]
+        return [x for x in counted if any(varies(x, dim) for dim in range(x.dim()))]
 
 
 def follow_call(labels: Labels, counts: Counts, node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -178,7 +187,7 @@ def _number(labels: Labels, counts: Counts, node: fx.Node, args: tuple[Any, ...]
         if any(varies(x, dim) for dim in ([picked] if isinstance(picked, int) else picked)):
             (counts.numbers if isinstance(picked, int) else counts.shapes)[node] = x
         return args[0][args[1]]
-    counted = [x for x in counts.behind(node) if any(varies(x, dim) for dim in range(x.dim()))]
+    counted = counts.behind(node)
     if "tensor_meta" in node.meta:
         return give_up(labels, node, counted, "the code computes with its number of channels")
     if counted:
@@ -191,14 +200,14 @@ def _elementwise(labels: Labels, node: fx.Node, name: str, inputs: list[Tensor],
     if len(inputs) > 1 and name not in ("to", "type_as"):
         return give_up(labels, node, inputs, f"{name} of several tensors is not known")
     zeros = fx.node.map_aggregate((args, kwargs), lambda value: torch.zeros(1) if isinstance(value, Tensor) else value)
-    note_offset(labels, x, run(node, *zeros))  # type: ignore[misc]
+    note_offset(labels, x, run(node, *zeros))
     return x
 
 
 def _meet(labels: Labels, node: fx.Node, name: str, inputs: list[Tensor]) -> Any:
     """Two tensors, position by position: their channels are tied, or one is spread over the channels of the other."""
-    shape = torch.broadcast_shapes(*(x.shape for x in inputs))
-    one, other = (x.expand(shape) for x in inputs)
+    one, other = torch.broadcast_tensors(*inputs)  # type: ignore[no-untyped-call]
+    shape = one.shape
     if name in DIVIDING and distinct(other) != [NONE]:
         return give_up(labels, node, inputs, f"{name} by its channels is not defined where they are zero")
     for small, wide, given in ((one, other, inputs[0]), (other, one, inputs[1])):
@@ -215,7 +224,7 @@ def _meet(labels: Labels, node: fx.Node, name: str, inputs: list[Tensor]) -> Any
 def _reduce(labels: Labels, node: fx.Node, name: str, inputs: list[Tensor], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """A mean over positions keeps channels; a mean over channels cannot do without any of them."""
     x = inputs[0]
-    given = next((v for v in (*args[1:], kwargs.get("dim"), kwargs.get("axis")) if v is not None), None)
+    given = next((v for v in (*args[1:], kwargs.get("dim"), kwargs.get("axis")) if v is not None and not isinstance(v, bool)), None)
     dims = list(range(x.dim())) if given is None else [given] if isinstance(given, int) else given
     if not all(isinstance(dim, int) for dim in dims) or any(varies(x, dim % x.dim()) for dim in dims):
         return give_up(labels, node, inputs, f"{name} is taken over channels")
@@ -258,7 +267,7 @@ def _part(labels: Labels, counts: Counts, node: fx.Node, name: str, args: tuple[
     dim = int(kwargs.get("dim", next(iter(args[2 if name != "unbind" else 1 :]), 0))) % x.dim()
     if not varies(x, dim):
         return parts
-    given = node.args[1] if len(node.args) > 1 else next(iter(node.kwargs.values()), None)
+    given = node.args[1] if len(node.args) > 1 else next((value for key, value in node.kwargs.items() if key != "dim"), None)
     sizes = list(given) if isinstance(given, (list, tuple)) else [given]
     proportional = name in ("chunk", "tensor_split") and isinstance(given, int)
     proportional = proportional or (name == "split" and all(isinstance(s, fx.Node) and s in counts.numbers for s in sizes))

@@ -126,15 +126,13 @@ def _through_activation(labels: Labels, node: fx.Node, module: nn.Module, x: Ten
 def _through_conv(labels: Labels, node: fx.Node, module: nn.Module, channels: Tensor) -> Any:
     path, groups, (count, _) = str(node.target), group_count(module), widths(module)
     if "weight" not in module._parameters:
-        labels.fix(channels, f"the weight of {path} is computed from others")
-        return like(node, None)
+        return _hold(labels, node, count, channels, f"the weight of {path} is computed from others")
     if is_depthwise(module):  # channels pass through, each with filters of its own
         out = channels.repeat_interleave(count // groups)
         labels.put(path, "out", out)
         return like(node, out)
     if groups > 1 and isinstance(module, TRANSPOSED):
-        labels.fix(channels, f"{path} is a grouped transposed convolution")
-        return like(node, None)
+        return _hold(labels, node, count, channels, f"{path} is a grouped transposed convolution")
     out = labels.fresh(count)
     if groups > 1:  # every group of the convolution must keep the same positions, so that all shrink together
         for grid in (channels.reshape(groups, -1), out.reshape(groups, -1)):
@@ -144,11 +142,18 @@ def _through_conv(labels: Labels, node: fx.Node, module: nn.Module, channels: Te
     return like(node, out)
 
 
+def _hold(labels: Labels, node: fx.Node, count: int, inputs: Tensor, reason: str) -> Any:
+    """A layer that cannot be narrowed on either side."""
+    out = labels.fresh(count)
+    labels.put(str(node.target), "out", out)
+    return give_up(labels, node, [inputs, out], reason)
+
+
 def _through_linear(labels: Labels, node: fx.Node, module: nn.Linear, x: Tensor) -> Any:
     path = str(node.target)
     if "weight" not in module._parameters or any(varies(x, dim) for dim in range(x.dim() - 1)):
-        why = "mixes its positions" if "weight" in module._parameters else "has a weight that is computed from others"
-        return give_up(labels, node, [x], f"{path} (Linear) {why}")
+        why = f"{path} (Linear) mixes its positions" if "weight" in module._parameters else f"the weight of {path} is computed from others"
+        return _hold(labels, node, module.out_features, x, why)
     labels.put(path, "in", x.reshape(-1, x.shape[-1])[0])
     out = labels.fresh(module.out_features)
     labels.put(path, "out", out)

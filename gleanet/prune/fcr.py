@@ -1,11 +1,12 @@
 """Filter Contribution Recycle inside a training loop (Z. Chen et al., KSII TIIS 16(11), 2022; our reading: DESIGN 5.3).
 
-    fcr = FCR(model, example_input, flops=0.5, total_steps=steps)
-    for x, y in loader:
-        ...; optimizer.step(); fcr.step()
-    small = fcr.finish()
+fcr = FCR(model, example_input, flops=0.5, total_steps=steps)
+for x, y in loader:
+    ...; optimizer.step(); fcr.step()
+small = fcr.finish()
 """
 
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -13,13 +14,13 @@ from torch import nn
 
 from gleanet.core.errors import SettingsError
 from gleanet.prune.allocate import Allocation
-from gleanet.prune.apply import apply, zero_channels
+from gleanet.prune.apply import apply, check_plan, zero_channels
 from gleanet.prune.budget import CostModel
-from gleanet.prune.groups import find_groups
+from gleanet.prune.collect import recycle_group
+from gleanet.prune.groups import Group, find_groups
 from gleanet.prune.importance import CRITERIA, Criterion, scores
-from gleanet.prune.plan import Plan, make_plan
+from gleanet.prune.plan import GroupPlan, Plan, make_plan
 from gleanet.prune.plan import plan as make_first_plan
-from gleanet.prune.recycle import collect_and_assign
 
 Recycle = Literal["weights", "none"]
 
@@ -77,12 +78,11 @@ class FCR:
             )
         self.model = model
         self._grouping = find_groups(model, example_input, residual=residual)
-        self._criterion = criterion if callable(criterion) else CRITERIA.get(criterion)
         self.plan: Plan = make_first_plan(
             model, example_input, flops=flops, criterion=criterion, allocation=allocation, align=align, floor=floor,
             residual=residual, seed=seed, grouping=self._grouping,
         )  # fmt: skip
-        self._cost = CostModel(self._grouping)
+        self._criterion = criterion if callable(criterion) else CRITERIA[criterion]
         self._recycle, self._strength, self._aligned = recycle, strength, aligned
         self._interval, self._seed = interval, seed
         self._phase_end = max(1, round(phase * total_steps))
@@ -97,8 +97,7 @@ class FCR:
         """Call once after every optimizer step."""
         self._step += 1
         if self._step < self._phase_end and self._step % self._interval == 0:
-            self._rank()
-            self._decay()
+            self._decay(self._rank())
         elif self._step == self._phase_end:
             self._rank()
             self._hold()
@@ -113,56 +112,59 @@ class FCR:
         return apply(self.model, self.plan, grouping=self._grouping)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint has to hold for :meth:`load_state_dict` to go on: the step and the kept channels."""
+        """What a checkpoint has to hold, beside the model's and the optimizer's state: the step and the kept channels. Plain values."""
         return {"step": self._step, "keep": {part.name: list(part.keep) for part in self.plan.groups}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state that :meth:`state_dict` gave."""
-        self._step = int(state["step"])
-        self._adopt({name: tuple(keep) for name, keep in state["keep"].items()})
+        """Go on from a state that :meth:`state_dict` gave, with the same settings.
 
-    def _adopt(self, keep: dict[str, tuple[int, ...]]) -> None:
-        old = self.plan
+        Raises:
+            SettingsError: the state is of another network, or is no such state.
+        """
+        try:
+            step, keep = int(state["step"]), {str(name): tuple(int(c) for c in kept) for name, kept in state["keep"].items()}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise SettingsError(f"not a state of FCR ({type(error).__name__}: {error}): give what state_dict() returned") from error
+        channels = {group.name: group.channels for group in self._grouping.groups}
+        if keep.keys() != channels.keys():
+            raise SettingsError(f"the FCR state is for another network: its groups are {', '.join(sorted(keep)[:3])}, ...")
+        check_plan(replace(self.plan, groups=tuple(GroupPlan(name, channels[name], keep[name]) for name in channels)), self._grouping)
+        self._step = step
         self.plan = make_plan(
-            self._grouping, self._cost, keep, criterion=old.criterion, allocation=old.allocation, align=old.align,
-            target=old.target, residual=old.residual,
+            self._grouping, CostModel(self._grouping), keep, criterion=self.plan.criterion, allocation=self.plan.allocation,
+            align=self.plan.align, target=self.plan.target, residual=self.plan.residual,
         )  # fmt: skip
 
-    def _rank(self) -> None:
-        """Rank each group anew; widths stay as planned (step 2)."""
-        assert self._criterion is not None
+    def _rank(self) -> dict[str, torch.Tensor]:
+        """Rank each group anew and give the scores; widths stay as planned (step 2)."""
         score = scores(self._grouping.groups, self.model, self._criterion, self._seed + self._step)
-        widths = {part.name: len(part.keep) for part in self.plan.groups}
-        keep = {name: tuple(sorted(s.argsort(descending=True, stable=True)[: widths[name]].tolist())) for name, s in score.items()}
-        self._adopt(keep)
-        self._score = score
-
-    def _decay(self) -> None:
-        """Collect, assign, decay (steps 3 to 5)."""
-        before, now = (self._keep_factor(self._step - self._interval), self._keep_factor(self._step))
-        ratio = now / before if before > 0 else 0.0
-        known = self._grouping.named()
+        parts = []
         for part in self.plan.groups:
-            drop = list(part.drop())
-            if not drop:
-                continue
-            group = known[part.name]
+            best = score[part.name].argsort(descending=True, stable=True)[: len(part.keep)]
+            parts.append(GroupPlan(part.name, part.channels, tuple(sorted(best.tolist()))))
+        self.plan = replace(self.plan, groups=tuple(parts))
+        return score
+
+    def _decay(self, score: dict[str, torch.Tensor]) -> None:
+        """Collect, assign, decay (steps 3 to 5)."""
+        before, now = self._keep_factor(self._step - self._interval), self._keep_factor(self._step)
+        ratio = now / before
+        for group, part in self._pruned():
             if self._recycle == "weights":
-                for member in group.producers():
-                    weight = self.model.get_submodule(member.path).weight
-                    assert isinstance(weight, torch.Tensor)
-                    order = torch.tensor([positions[0] for positions in member.index])
-                    # what this event takes from the small filters is what it may give to the others
-                    strength = self._strength * (1 - ratio)
-                    collect_and_assign(weight, order[list(part.keep)], order[drop], self._score[part.name], order, strength, self._aligned)
-            zero_channels(self.model, group, drop, factor=ratio)
+                if bool((score[part.name] < 0).any()):
+                    raise SettingsError(f"the criterion gave group {part.name} scores below 0: FCR mixes in proportion to them")
+                # what this event takes from the small filters is what it may give to the others
+                recycle_group(self.model, group, part.keep, score[part.name], self._strength * (1 - ratio), self._aligned)
+            zero_channels(self.model, group, list(part.drop()), factor=ratio)
 
     def _keep_factor(self, step: int) -> float:
         """d(t): 1 at the start, 0 at the end of the phase, quadratic so that most of the decay comes while ranks still settle."""
         return (1 - min(1.0, max(0, step) / self._phase_end)) ** 2
 
     def _hold(self) -> None:
+        for group, part in self._pruned():
+            zero_channels(self.model, group, list(part.drop()))
+
+    def _pruned(self) -> list[tuple[Group, GroupPlan]]:
         known = self._grouping.named()
-        for part in self.plan.groups:
-            if len(part.keep) < part.channels:
-                zero_channels(self.model, known[part.name], list(part.drop()))
+        return [(known[part.name], part) for part in self.plan.groups if len(part.keep) < part.channels]

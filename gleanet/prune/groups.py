@@ -70,6 +70,11 @@ class Grouping:
     def named(self) -> dict[str, Group]:
         return {group.name: group for group in self.groups}
 
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one input image, [C, H, W]."""
+        placeholder = next(node for node in self.traced.graph.nodes if node.op == "placeholder")
+        return tuple(placeholder.meta["tensor_meta"].shape[1:])
+
 
 def find_groups(model: nn.Module, example_input: torch.Tensor, *, residual: bool = False) -> Grouping:
     """Find the groups of a network.
@@ -122,18 +127,19 @@ def _assemble(labels: Labels) -> tuple[list[Group], list[LeftAlone]]:
         members = tuple(Member(path, role, tuple(tuple(slices[r][path, role]) for r in roots)) for path, role, _ in key)
         groups.append(Group(name, len(roots), members, not added.isdisjoint(roots), not offset.isdisjoint(roots)))
     single = [group for group in groups if group.channels == 1]
-    alone = {path: "all its channels are tied to each other" for group in single for path in (m.path for m in group.producers())}
-    left = [LeftAlone(path, alone[path]) for path in alone] + _left_alone(labels, unused)
+    left = [LeftAlone(m.path, "its channels are one, or all tied to each other") for group in single for m in group.producers()]
+    left += _left_alone(labels, unused)
     return [group for group in groups if group.channels > 1], left
 
 
 def _left_alone(labels: Labels, unused: set[int]) -> list[LeftAlone]:
     left = []
+    others = dict.fromkeys(unused, "no layer reads it") | {NONE: "its channels are those of the network's input"}
     for (path, role), carried in labels.places.items():
         if role != "out":
             continue
         roots = [labels.root(label) for label in carried]
-        reasons = [labels.why_fixed(root) or ("no layer reads it" if root in unused else None) for root in roots]
+        reasons = [labels.why_fixed(root) or others.get(root) for root in roots]
         fixed = [reason for reason in reasons if reason is not None]
         if fixed:
             part = "" if len(fixed) == len(carried) else f"{len(fixed)} of {len(carried)} channels: "

@@ -12,6 +12,7 @@ from torch import nn
 
 from gleanet.core.errors import SettingsError
 from gleanet.prune.groups import Group
+from gleanet.prune.layers import BATCH_NORMS, channel_rows
 
 
 @dataclass(frozen=True)
@@ -28,28 +29,19 @@ class GroupTensors:
 
     def filters(self) -> list[torch.Tensor]:
         """Weights of the layers that produce the channels, each [C, weights of one channel]."""
-        return [self._rows(member.path, member.index) for member in self.group.producers()]
+        return [channel_rows(self.model.get_submodule(member.path), torch.tensor(member.index)) for member in self.group.producers()]
 
     def norm_scales(self) -> list[torch.Tensor]:
-        """Batch-norm scales (gamma) of the channels, each [C]."""
+        """Absolute scales (gamma) of the channels in each batch-norm, each [C]; the mean of several tied positions."""
         scales = []
         for member in self.group.members:
-            weight = getattr(self.model.get_submodule(member.path), "weight", None)
-            if member.role == "norm" and isinstance(weight, torch.Tensor):
-                scales.append(weight.detach()[_first(member.index)])
+            module = self.model.get_submodule(member.path)
+            if isinstance(module, BATCH_NORMS) and module.affine:
+                scales.append(module.weight.detach()[torch.tensor(member.index, device=module.weight.device)].abs().mean(1))
         return scales
-
-    def _rows(self, path: str, index: tuple[tuple[int, ...], ...]) -> torch.Tensor:
-        weight = self.model.get_submodule(path).weight
-        assert isinstance(weight, torch.Tensor)
-        return torch.stack([weight.detach()[list(positions)].flatten() for positions in index])
 
 
 Criterion = Callable[[GroupTensors], torch.Tensor]
-
-
-def _first(index: tuple[tuple[int, ...], ...]) -> list[int]:
-    return [positions[0] for positions in index]
 
 
 def l1(group: GroupTensors) -> torch.Tensor:
@@ -65,7 +57,7 @@ def l2(group: GroupTensors) -> torch.Tensor:
 def bn_scale(group: GroupTensors) -> torch.Tensor:
     """Absolute batch-norm scale (Z. Liu et al., "Network Slimming", ICCV 2017); the filter norm where a group has no batch-norm."""
     scales = group.norm_scales()
-    return torch.stack([scale.abs() for scale in scales]).sum(0) if scales else l2(group)
+    return torch.stack(scales).sum(0) if scales else l2(group)
 
 
 def fpgm(group: GroupTensors) -> torch.Tensor:
@@ -92,8 +84,7 @@ def scores(groups: tuple[Group, ...], model: nn.Module, criterion: Criterion, se
     for group in groups:
         score = torch.as_tensor(criterion(GroupTensors(group, model, generator))).detach().double().cpu()
         if score.shape != (group.channels,) or not bool(torch.isfinite(score).all()):
-            raise SettingsError(
-                f"the criterion gave shape {tuple(score.shape)} for group {group.name}: it must give {group.channels} finite numbers"
-            )
+            what = f"shape {tuple(score.shape)}" if score.shape != (group.channels,) else "numbers that are not finite"
+            raise SettingsError(f"the criterion gave {what} for group {group.name}: it must give {group.channels} finite numbers")
         result[group.name] = score
     return result

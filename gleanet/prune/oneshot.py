@@ -10,13 +10,14 @@ from torch import nn
 from gleanet.core.errors import SettingsError
 from gleanet.core.progress import SILENT, Progress
 from gleanet.prune.allocate import Allocation
-from gleanet.prune.apply import apply
+from gleanet.prune.apply import apply, grouping_for
+from gleanet.prune.collect import recycle_weights
 from gleanet.prune.groups import Grouping, find_groups
 from gleanet.prune.importance import Criterion
 from gleanet.prune.least_squares import image_batches
 from gleanet.prune.plan import Plan
 from gleanet.prune.plan import plan as make_plan
-from gleanet.prune.recycle import recycle_features, recycle_weights
+from gleanet.prune.recycle import recycle_features
 
 Recycle = Literal["features", "weights", "none"]
 
@@ -50,8 +51,9 @@ def prune(
     Raises:
         BudgetError, ModelError, SettingsError: see :func:`gleanet.prune.plan.plan`.
     """
-    batches = None if calibration is None else image_batches(calibration)
+    _check(recycle, calibration)
     grouping = find_groups(model, example_input, residual=residual)
+    batches = None if calibration is None else image_batches(calibration, grouping)
     chosen = make_plan(
         model, example_input, flops=flops, criterion=criterion, allocation=allocation, align=align, floor=floor, residual=residual,
         calibration=batches, seed=seed, grouping=grouping,
@@ -64,23 +66,25 @@ def carry_out(
     plan: Plan,
     *,
     recycle: Recycle | None = None,
-    calibration: list[torch.Tensor] | None = None,
+    calibration: Iterable[object] | None = None,
     seed: int = 0,
     progress: Progress = SILENT,
     grouping: Grouping | None = None,
 ) -> nn.Module:
     """Carry out a plan that is made already: remove its channels and recycle what they gave.
 
+    Args:
+        model: the network the plan was made for; not changed.
+        plan: which channels stay.
+        recycle, calibration, seed: as in :func:`prune`.
+        grouping: the groups of ``model``, when they are known already.
+
     Raises:
-        SettingsError: unknown way of recycling, or "features" without calibration images.
+        SettingsError: the plan is for another network, unknown way of recycling, or "features" without calibration images.
     """
-    how = recycle or ("none" if calibration is None else "features")
-    if how not in ("features", "weights", "none"):
-        raise SettingsError(f"unknown recycle {how!r}: choose features, weights or none")
-    if how == "features" and calibration is None:
-        raise SettingsError("recycle='features' refits layers on images: pass calibration=batches of images")
+    how = _check(recycle, calibration)
     if grouping is None:
-        grouping = find_groups(model, torch.zeros(1, *plan.input_shape).to(next(model.parameters())), residual=plan.residual)
+        grouping = grouping_for(model, plan)
     if how == "weights":
         model = copy.deepcopy(model)
         recycle_weights(model, plan, grouping)
@@ -89,3 +93,12 @@ def carry_out(
         assert calibration is not None
         recycle_features(model, small, plan, grouping, calibration, seed=seed, progress=progress)
     return small
+
+
+def _check(recycle: Recycle | None, calibration: Iterable[object] | None) -> Recycle:
+    how: Recycle = recycle or ("none" if calibration is None else "features")
+    if how not in ("features", "weights", "none"):
+        raise SettingsError(f"unknown recycle {how!r}: choose features, weights or none")
+    if how == "features" and calibration is None:
+        raise SettingsError("recycle='features' refits layers on images: pass calibration=batches of images")
+    return how

@@ -70,7 +70,9 @@ class Plan:
 
     def __str__(self) -> str:
         lines = [f"{'group':<28}{'channels':>9}{'keep':>6}{'MACs of its layer':>26}"]
-        lines += [f"{w.layer:<28}{w.before:>9}{w.after:>6}{w.macs_before / 1e6:>12.2f} M -> {w.macs_after / 1e6:>6.2f} M" for w in self.layers]
+        lines += [
+            f"{w.layer:<28}{w.before:>9}{w.after:>6}{w.macs_before / 1e6:>12.2f} M -> {w.macs_after / 1e6:>6.2f} M" for w in self.layers
+        ]
         share = self.macs_after / self.macs_before
         lines.append(
             f"MACs {self.macs_before / 1e6:.2f} M -> {self.macs_after / 1e6:.2f} M ({share:.1%}), parameters "
@@ -147,11 +149,9 @@ def make_plan(
     """A plan from kept positions that are known already, with its cost filled in."""
     widths = {name: len(kept) for name, kept in keep.items()}
     before, after = cost.layer_macs({}), cost.layer_macs(widths)
-    kernels = cost.kernels(dict(grouping.traced.named_modules()))
-    placeholder = next(node for node in grouping.traced.graph.nodes if node.op == "placeholder")
     return Plan(
         groups=tuple(GroupPlan(g.name, g.channels, keep[g.name]) for g in grouping.groups),
-        input_shape=tuple(placeholder.meta["tensor_meta"].shape[1:]),
+        input_shape=grouping.input_shape(),
         criterion=criterion,
         allocation=allocation,
         align=align,
@@ -159,9 +159,10 @@ def make_plan(
         macs_before=cost.macs_before,
         macs_after=cost.macs(widths),
         params_before=cost.params_before,
-        params_after=cost.params(widths, kernels),
+        params_after=cost.params(widths),
         layers=tuple(
-            LayerWidth(g.name, g.channels, widths[g.name], before[g.producers()[0].path], after[g.producers()[0].path]) for g in grouping.groups
+            LayerWidth(g.name, g.channels, widths[g.name], before[g.producers()[0].path], after[g.producers()[0].path])
+            for g in grouping.groups
         ),
         left=grouping.left,
         residual=residual,

@@ -1,28 +1,27 @@
-"""One-shot recycling: what the removed channels gave to the next layer is given back by the kept ones (DESIGN 5.4).
+"""One-shot recycling of features: what the removed channels gave to the next layer is given back by the kept ones (DESIGN 5.4).
 
-``features``: front to back, each layer that lost inputs is solved anew by ridge regression, so that on the kept channels of the
-*already pruned* network it yields what it yielded in the *original* network. Where a residual add follows, the target also
-contains what the shortcut has lost so far: errors of earlier blocks are corrected instead of passed on. After Y. He et al.,
-"Channel Pruning for Accelerating Very Deep Neural Networks" (ICCV 2017, section 3.2.2), which reconstructs from the original
-network's inputs and without the shortcut's error in the target.
-
-``weights``: the mixed contribution collector of FCR, once (DESIGN 5.3, steps 3 and 4).
+Front to back, each layer that lost inputs is solved anew by ridge regression, so that on the kept channels of the *already pruned*
+network it yields what it yielded in the *original* network. Where a residual add follows, the target also contains what the
+shortcut has lost so far: errors of earlier blocks are corrected instead of passed on. After Y. He et al., "Channel Pruning for
+Accelerating Very Deep Neural Networks" (ICCV 2017, section 3.2.2), which reconstructs from the original network's inputs and without
+the shortcut's error in the target.
 """
 
-import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from gleanet.core.progress import SILENT, Progress
 from gleanet.prune.apply import add_to_output
-from gleanet.prune.channels import NORMS
 from gleanet.prune.groups import Grouping
-from gleanet.prune.least_squares import ROWS, Moments, image_batches, matrix, refittable, ridged, rows_and_places
+from gleanet.prune.layers import BATCH_NORMS, group_count, weight_of, widths
+from gleanet.prune.least_squares import LARGEST, ROWS, Moments, columns, image_batches, refittable, ridged, rows_and_places
 from gleanet.prune.plan import Plan
+from gleanet.prune.trace import batch_norms_behind, call_name, calls, evaluating
 
 RIDGE = 1e-3
 FAINTEST = 1e-3  # batch-norm scales below this cannot carry a correction of the shortcut
@@ -30,30 +29,35 @@ FAINTEST = 1e-3  # batch-norm scales below this cannot carry a correction of the
 
 @dataclass(frozen=True)
 class _Shortcut:
-    """The other operand of the add behind a layer, and the scale between the layer's output and the add's input."""
+    """The other operand of the add behind a layer, and the scale [out] between the layer's output and the add's input."""
 
     node: fx.Node
-    scale: torch.Tensor
+    scale: Tensor
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A layer to refit: the output positions it keeps (None: all), the batch-norm behind it, and the shortcut it is added to."""
+
+    kept: Tensor | None
+    norm: nn.Module | None
+    shortcut: _Shortcut | None
 
 
 @dataclass
 class _Walk:
-    """Values of one network's graph nodes, for every batch, computed on demand and dropped after their last use."""
+    """Values of one network's graph nodes, for every batch. In-place operations act in place, as they do in the network."""
 
     modules: dict[str, nn.Module]
-    batches: list[torch.Tensor]
+    batches: list[Tensor]
     values: dict[fx.Node, list[Any]] = field(default_factory=dict)
 
-    def need(self, node: fx.Node) -> list[Any]:
-        if node not in self.values:
-            for parent in node.all_input_nodes:
-                self.need(parent)
-            self.values[node] = [self._compute(node, index) for index in range(len(self.batches))]
-        return self.values[node]
+    def compute(self, node: fx.Node) -> None:
+        self.values[node] = [self._one(node, index) for index in range(len(self.batches))]
 
-    def _compute(self, node: fx.Node, index: int) -> Any:
+    def _one(self, node: fx.Node, index: int) -> Any:
         if node.op == "placeholder":
-            return self.batches[index]
+            return self.batches[index].clone() if "tensor_meta" in node.meta else next(iter(node.args), None)
         args = fx.node.map_arg(node.args, lambda n: self.values[n][index])
         kwargs = fx.node.map_arg(node.kwargs, lambda n: self.values[n][index])
         if node.op == "call_module":
@@ -61,14 +65,11 @@ class _Walk:
         if node.op == "call_method":
             return getattr(args[0], str(node.target))(*args[1:], **kwargs)
         if node.op == "get_attr":
-            return operator.attrgetter(str(node.target))(self.modules[""])
+            return attrgetter(str(node.target))(self.modules[""])
         function: Callable[..., Any] = node.target  # type: ignore[assignment]
-        # in-place arithmetic would change a value that the other branch still needs
-        function = {operator.iadd: operator.add, operator.imul: operator.mul}.get(function, function)
         return function(*args, **kwargs)
 
 
-@torch.no_grad()
 def recycle_features(
     dense: nn.Module,
     small: nn.Module,
@@ -79,7 +80,10 @@ def recycle_features(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> None:
-    """Refit, in place, every layer of ``small`` that lost inputs.
+    """Refit, in place, every layer of ``small`` that lost inputs: linear layers and 2-d convolutions, grouped ones too.
+
+    Layers that are called twice, and 1-d, 3-d and transposed convolutions, are left as they are; what they lack is part of the next
+    layer's target. A layer with more than ``LARGEST`` columns only has its mean output restored.
 
     Args:
         dense: the original network.
@@ -89,92 +93,75 @@ def recycle_features(
         calibration: batches of images float [B, C, H, W]; a few hundred to a thousand images, as the network sees them in use.
         seed: draws the positions that are sampled.
     """
-    batches = image_batches(calibration)
-    kept = _kept_rows(plan, grouping)
-    targets = [n for n in grouping.traced.graph.nodes if _lost_inputs(n, plan, grouping)]
+    batches = image_batches(calibration, grouping)
     per_image = -(-ROWS // sum(len(b) for b in batches))
     generator = torch.Generator().manual_seed(seed)
-    modes = [(net, net.training) for net in (dense, small)]
-    for net, _ in modes:
-        net.eval()
     full, slim = (_Walk(dict(net.named_modules()), batches) for net in (dense, small))
-    last_use = _last_uses(grouping.traced.graph)
-    with progress.task("Recycle features", len(targets), "layers") as advance:
-        for node in grouping.traced.graph.nodes:
-            if node.op == "output":
-                break
-            if node in targets:
-                module, norm = slim.modules[str(node.target)], _norm_behind(node, slim.modules)
-                moments, width = _moments(node, full, slim, kept.get(str(node.target)), _shortcut(node, slim), per_image, generator)
-                _solve(module, norm, moments, width)
+    jobs = _jobs(plan, grouping, slim.modules)
+    order = _order(jobs)
+    last_use = {needed: node for node in order for needed in _needs(node, jobs)}
+    with evaluating(dense, small), progress.task("Recycle features", len(jobs), "layers") as advance:
+        for node in order:
+            full.compute(node)
+            if node in jobs:
+                _refit(node, jobs[node], full, slim, per_image, generator)
                 advance(1)
-            full.need(node)
-            slim.need(node)
-            for walk in (full, slim):
-                for dead in [n for n in walk.values if n in last_use and last_use[n] is node]:
-                    del walk.values[dead]
-    for net, mode in modes:
-        net.train(mode)
+            slim.compute(node)
+            for dead in [n for n in full.values if last_use.get(n, n) is node]:
+                del full.values[dead], slim.values[dead]
 
 
-def _kept_rows(plan: Plan, grouping: Grouping) -> dict[str, torch.Tensor]:
+def _jobs(plan: Plan, grouping: Grouping, modules: dict[str, nn.Module]) -> dict[fx.Node, _Job]:
+    """The layers that read pruned channels and can be solved for, by node, in the order of the graph."""
+    known, lost, kept = grouping.named(), set[str](), _kept_rows(plan, grouping)
+    for part in plan.groups:
+        if len(part.keep) < part.channels:
+            lost.update(m.path for m in known[part.name].consumers())
+    norms, counts = batch_norms_behind(grouping.traced), calls(grouping.traced)
+    jobs: dict[fx.Node, _Job] = {}
+    for node in grouping.traced.graph.nodes:
+        path = str(node.target)
+        if node.op == "call_module" and path in lost and counts[path] == 1 and refittable(modules[path]):
+            norm = modules[norms[path]] if path in norms else None
+            jobs[node] = _Job(kept.get(path), norm, _shortcut(node, norm, modules[path], jobs))
+    return jobs
+
+
+def _kept_rows(plan: Plan, grouping: Grouping) -> dict[str, Tensor]:
     """Output positions that a layer keeps, by path, for layers that lose some."""
-    known, gone = grouping.named(), dict[str, set[int]]()
-    sizes = {m.path: grouping.traced.get_submodule(m.path) for g in grouping.groups for m in g.producers()}
+    known, result = grouping.named(), dict[str, Tensor]()
     for part in plan.groups:
         for member in known[part.name].producers():
-            gone.setdefault(member.path, set()).update(p for c in part.drop() for p in member.index[c])
-    result = {}
-    for path, positions in gone.items():
-        weight = sizes[path].weight
-        assert isinstance(weight, torch.Tensor)
-        result[path] = torch.tensor([p for p in range(weight.shape[0]) if p not in positions])
-    return result
+            weight = weight_of(grouping.traced.get_submodule(member.path))
+            size = widths(grouping.traced.get_submodule(member.path))[0]
+            mask = result.setdefault(member.path, torch.ones(size, dtype=torch.bool, device=weight.device))
+            mask[member.positions(list(part.drop()))] = False
+    return {path: mask.nonzero().flatten() for path, mask in result.items() if not bool(mask.all())}
 
 
-def _lost_inputs(node: fx.Node, plan: Plan, grouping: Grouping) -> bool:
-    """Whether a node is a layer that reads pruned channels and can be solved for."""
-    if node.op != "call_module":
-        return False
-    module = grouping.traced.get_submodule(str(node.target))
-    if not refittable(module) or getattr(module, "groups", 1) != 1:
-        return False
-    known = grouping.named()
-    return any(m.path == node.target and part.drop() for part in plan.groups for m in known[part.name].consumers())
-
-
-def _last_uses(graph: fx.Graph) -> dict[fx.Node, fx.Node]:
-    return {parent: node for node in graph.nodes for parent in node.all_input_nodes}
-
-
-def _norm_behind(node: fx.Node, modules: dict[str, nn.Module]) -> nn.Module | None:
-    users = list(node.users)
-    if len(users) == 1 and users[0].op == "call_module" and isinstance(modules[str(users[0].target)], NORMS):
-        return modules[str(users[0].target)]
-    return None
-
-
-def _shortcut(node: fx.Node, walk: _Walk) -> _Shortcut | None:
-    """The shortcut that is added to a layer's (normalised) output, if it does not depend on that output."""
-    tail, scale = node, None
-    norm = _norm_behind(node, walk.modules)
-    if norm is not None and isinstance(norm.running_var, torch.Tensor):
+def _shortcut(node: fx.Node, norm: nn.Module | None, module: nn.Module, jobs: dict[fx.Node, _Job]) -> _Shortcut | None:
+    """The shortcut that is added to a layer's (normalised) output, if that can be computed before the layer is refitted."""
+    tail, scale = node, torch.ones(widths(module)[0]).to(weight_of(module))
+    if isinstance(norm, BATCH_NORMS) and norm.running_var is not None:
         tail = next(iter(node.users))
-        gamma = norm.weight if isinstance(norm.weight, torch.Tensor) else torch.ones_like(norm.running_var)
-        scale = gamma / (norm.running_var + float(norm.eps)).sqrt()  # type: ignore[arg-type]
+        gamma = norm.weight.detach() if norm.affine else torch.ones_like(norm.running_var)
+        scale = gamma / (norm.running_var + norm.eps).sqrt()
     users = list(tail.users)
-    adds = (operator.add, operator.iadd, torch.add)
-    if len(users) != 1 or users[0].target not in (*adds, "add", "add_") or len(users[0].args) != 2:
+    if len(users) != 1 or call_name(users[0]) not in ("add", "add_", "iadd") or len(users[0].args) != 2 or users[0].kwargs:
         return None
     others = [a for a in users[0].args if a is not tail]
-    if len(others) != 1 or not isinstance(others[0], fx.Node) or _depends(others[0], node):
+    if len(others) != 1 or not isinstance(others[0], fx.Node) or _depends(others[0], node, jobs):
         return None
-    weight = walk.modules[str(node.target)].weight
-    assert isinstance(weight, torch.Tensor)
-    return _Shortcut(others[0], torch.ones(weight.shape[0]).to(weight) if scale is None else scale)
+    return _Shortcut(others[0], scale)
 
 
-def _depends(node: fx.Node, on: fx.Node) -> bool:
+def _needs(node: fx.Node, jobs: dict[fx.Node, _Job]) -> list[fx.Node]:
+    """Nodes whose values must be there when a node's turn comes: its inputs first, then its shortcut."""
+    job = jobs.get(node)
+    return [*node.all_input_nodes, *([job.shortcut.node] if job and job.shortcut else [])]
+
+
+def _depends(node: fx.Node, on: fx.Node, jobs: dict[fx.Node, _Job]) -> bool:
     seen, stack = set[fx.Node](), [node]
     while stack:
         current = stack.pop()
@@ -182,91 +169,69 @@ def _depends(node: fx.Node, on: fx.Node) -> bool:
             return True
         if current not in seen:
             seen.add(current)
-            stack.extend(current.all_input_nodes)
+            stack.extend(_needs(current, jobs))
     return False
 
 
-def _moments(
-    node: fx.Node, full: _Walk, slim: _Walk, kept: torch.Tensor | None, shortcut: _Shortcut | None, per_image: int, generator: torch.Generator
-) -> tuple[Moments, int]:
-    """Moments of rows [patch of the pruned network's input | what its output lacks], and the patch's width."""
+def _order(jobs: dict[fx.Node, _Job]) -> list[fx.Node]:
+    """All nodes that the jobs need, each after what it needs. A downsampling shortcut is refitted before the layer it is added to."""
+    order: dict[fx.Node, None] = {}
+    for job in jobs:
+        stack = [job]
+        while stack:
+            missing = [n for n in _needs(stack[-1], jobs) if n not in order]
+            if missing:
+                stack.append(missing[0])
+            else:
+                order[stack.pop()] = None
+    return list(order)
+
+
+def _refit(node: fx.Node, job: _Job, full: _Walk, slim: _Walk, per_image: int, generator: torch.Generator) -> None:
     module = slim.modules[str(node.target)]
-    source = node.all_input_nodes[0]
-    inputs, wanted = slim.need(source), full.need(node)
-    lost = (full.need(shortcut.node), slim.need(shortcut.node)) if shortcut else None
-    moments: Moments | None = None
-    width = 0
-    for index, x in enumerate(inputs):
+    solvable = columns(module) <= LARGEST
+    width = columns(module) if solvable else 0
+    moments = Moments.empty(width + widths(module)[0])
+    for index, x in enumerate(slim.values[node.all_input_nodes[0]]):
         rows, places = rows_and_places(module, x, per_image, generator)
-        target = wanted[index] if kept is None else wanted[index][:, kept]
-        lacking = target - module(x)
-        if lost is not None and shortcut is not None and lost[0][index].shape == lost[1][index].shape == lacking.shape:
-            usable = shortcut.scale.abs() > FAINTEST
-            factor = torch.where(usable, 1 / torch.where(usable, shortcut.scale, 1.0), 0.0)
-            lacking = lacking + (lost[0][index] - lost[1][index]) * factor.reshape(1, -1, *[1] * (lacking.dim() - 2))
+        lacking = _lacking(module, x, job, index, full.values[node][index], full, slim)
         if isinstance(module, nn.Linear):
-            flat = lacking.reshape(len(x), -1, lacking.shape[-1])[:, places]
+            wanted = lacking.reshape(len(x), -1, lacking.shape[-1])[:, places]
         else:
-            flat = lacking.flatten(2)[:, :, places].permute(0, 2, 1)
-        width = rows.shape[1]
-        moments = moments or Moments.empty(width + flat.shape[-1])
-        moments.add(torch.cat([rows, flat.reshape(len(rows), -1)], dim=1))
-    assert moments is not None
-    return moments, width
+            wanted = lacking.flatten(2)[:, :, places].permute(0, 2, 1)
+        wanted = wanted.reshape(len(rows), -1)
+        moments.add(torch.cat([rows, wanted], dim=1) if solvable else wanted)
+    _solve(module, job.norm, moments, width)
+
+
+def _lacking(module: nn.Module, x: Tensor, job: _Job, index: int, target: Tensor, full: _Walk, slim: _Walk) -> Tensor:
+    """What a layer's output lacks, of the shape of that output, the shortcut's loss included."""
+    dim = target.dim() - 1 if isinstance(module, nn.Linear) else 1
+    lacking: Tensor = (target if job.kept is None else target.index_select(dim, job.kept)) - module(x)
+    if job.shortcut is None:
+        return lacking
+    whole, pruned = (walk.values[job.shortcut.node][index] for walk in (full, slim))
+    if job.kept is not None and whole.shape[dim] == target.shape[dim]:
+        whole = whole.index_select(dim, job.kept)
+    if not whole.shape == pruned.shape == lacking.shape:
+        return lacking
+    usable = job.shortcut.scale.abs() > FAINTEST
+    factor = torch.where(usable, 1 / torch.where(usable, job.shortcut.scale, 1.0), 0.0)
+    lacking += (whole - pruned) * factor.reshape([-1 if d == dim else 1 for d in range(lacking.dim())])
+    return lacking
 
 
 def _solve(module: nn.Module, norm: nn.Module | None, moments: Moments, width: int) -> None:
     """Ridge regression towards the old weights: dW = (Cov(x) + ridge)^-1 Cov(x, lacking); the means go to the bias."""
-    covariance, mean = moments.covariance(), moments.mean()
-    factor = torch.linalg.cholesky(ridged(covariance[:width, :width], RIDGE))
-    change = torch.cholesky_solve(covariance[:width, width:], factor).T  # [out, width]
-    weight = module.weight
-    assert isinstance(weight, torch.Tensor)
-    weight.copy_((matrix(module) + change.to(weight.device)).reshape(weight.shape))
-    add_to_output(module, norm, (mean[width:] - change @ mean[:width]).to(weight.device))
-
-
-@torch.no_grad()
-def recycle_weights(model: nn.Module, plan: Plan, grouping: Grouping, *, strength: float = 1.0) -> None:
-    """Collect and assign once, in place (DESIGN 5.3, steps 3 and 4): kept filters take a share of the dropped ones' mixture."""
-    known = grouping.named()
-    for part in plan.groups:
-        drop = torch.tensor(part.drop(), dtype=torch.long)
-        for member in known[part.name].producers():
-            module = model.get_submodule(member.path)
-            weight = module.weight
-            assert isinstance(weight, torch.Tensor)
-            if len(drop) and all(len(positions) == 1 for positions in member.index):
-                order = torch.tensor([positions[0] for positions in member.index])
-                collect_and_assign(weight, order[list(part.keep)], order[drop], weight.detach().flatten(1).norm(dim=1)[order], order, strength, False)
-
-
-@torch.no_grad()
-def collect_and_assign(
-    weight: torch.Tensor, keep: torch.Tensor, drop: torch.Tensor, score: torch.Tensor, order: torch.Tensor, strength: float, aligned: bool
-) -> None:
-    """Steps 3 and 4 of FCR on one weight tensor, in place.
-
-    The mixed contribution collector ``M = sum_{i in S} (s_i / sum_S s) W_i`` is added to each preserved filter in proportion to its keep
-    probability: ``W_j += strength * (p_j / max_P p) * a_j * M``, where ``a_j`` is 1, or ``max(0, cos(W_j, M))`` if ``aligned``.
-
-    Args:
-        weight: [out, ...].
-        keep: positions of the preserved filters P.
-        drop: positions of the small filters S.
-        score: s >= 0 of the group's channels [C].
-        order: position in ``weight`` of each channel [C].
-        strength: rho.
-        aligned: use the alignment factor.
-    """
-    by_position = torch.zeros(weight.shape[0], dtype=weight.dtype, device=weight.device)
-    by_position[order] = score.to(weight)
-    small, big = by_position[drop], by_position[keep]
-    if float(small.sum()) <= 0 or float(big.max()) <= 0:
-        return
-    rows = weight.flatten(1)
-    collector = (small / small.sum()) @ rows[drop]
-    share = big / big.max()
-    if aligned:
-        share = share * torch.nn.functional.cosine_similarity(rows[keep], collector[None]).clamp(min=0)
-    rows[keep] += strength * share[:, None] * collector
+    mean, weight = moments.mean(), weight_of(module)
+    shift = mean[width:].clone()
+    if width:
+        covariance, groups = moments.covariance(), group_count(module)
+        changes = []
+        for x, y in zip(torch.arange(width).chunk(groups), torch.arange(width, len(mean)).chunk(groups), strict=True):
+            factor = torch.linalg.cholesky(ridged(covariance[x][:, x], RIDGE))
+            changes.append(torch.cholesky_solve(covariance[x][:, y], factor).T)  # [out / groups, width / groups]
+            shift[y - width] -= changes[-1] @ mean[x]
+        with torch.no_grad():
+            weight += torch.cat(changes).reshape(weight.shape).to(weight)
+    add_to_output(module, norm, shift.to(weight))

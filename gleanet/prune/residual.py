@@ -9,32 +9,48 @@ Channels are removed one at a time, the cheapest first, with W and P updated in 
 channel falls is its score. Errors are counted in units of the batch-norm output that follows, so that layers can be compared.
 """
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
+from torch.utils.hooks import RemovableHandle
 
 from gleanet.prune.groups import Group, Grouping, Member
-from gleanet.prune.least_squares import ROWS, Moments, image_batches, matrix, refittable, ridged, rows_and_places, taps
+from gleanet.prune.layers import BATCH_NORMS, group_count, kernel_size
+from gleanet.prune.least_squares import (
+    LARGEST,
+    ROWS,
+    Moments,
+    Variances,
+    columns,
+    image_batches,
+    input_energy,
+    matrix,
+    refittable,
+    ridged,
+    rows_and_places,
+)
+from gleanet.prune.trace import batch_norms_behind, evaluating
 
 RIDGE = 1e-3
-LARGEST = 8192  # columns; beyond, a covariance no longer fits and only its diagonal blocks are used
 
 
 @dataclass
 class _Consumer:
     """One layer that reads the group: weights [out, D], inverse covariance [D, D], and each channel's columns [C, r]."""
 
-    weight: torch.Tensor
-    inverse: torch.Tensor
-    columns: torch.Tensor
+    weight: Tensor
+    inverse: Tensor
+    columns: Tensor
 
 
-def residual_scores(
-    model: nn.Module, grouping: Grouping, calibration: Iterable[object], *, seed: int = 0
-) -> dict[str, torch.Tensor]:
+def residual_scores(model: nn.Module, grouping: Grouping, calibration: Iterable[object], *, seed: int = 0) -> dict[str, Tensor]:
     """Score every group by backward elimination.
+
+    Layers that cannot be refitted (transposed and 1-d convolutions, very wide linear layers) count with the variance that a channel
+    gives to their output, which nothing makes good.
 
     Args:
         model: the network.
@@ -45,98 +61,99 @@ def residual_scores(
     Returns:
         float64 [C] by group name; larger is more important; comparable between groups.
     """
-    batches = image_batches(calibration)
-    paths = {m.path for g in grouping.groups for m in g.consumers() if refittable(model.get_submodule(m.path))}
-    moments = _patch_moments(model, paths, batches, seed)
+    paths = sorted({m.path for g in grouping.groups for m in g.consumers()})
+    moments = _input_moments(model, paths, image_batches(calibration, grouping), seed)
     scales = output_scales(grouping.traced)
-    covariances = {path: moment.covariance() for path, moment in moments.items()}
     result = {}
     for group in grouping.groups:
-        consumers = [
-            _consumer(model, member, covariances[member.path], scales.get(member.path)) for member in group.consumers() if member.path in moments
-        ]
-        result[group.name] = _eliminate(consumers, group) if consumers else torch.ones(group.channels, dtype=torch.float64)
+        consumers, fixed = [], torch.zeros(group.channels, dtype=torch.float64)
+        for member in group.consumers():
+            module, scale, seen = model.get_submodule(member.path), scales.get(member.path), moments[member.path]
+            if isinstance(seen, Moments):
+                consumers.append(_consumer(module, member, seen.covariance(), scale))
+            else:
+                fixed += (seen.variance() * input_energy(module, scale))[torch.tensor(member.index)].sum(1)
+        result[group.name] = _eliminate(consumers, fixed, group)
     return result
 
 
-def output_scales(traced: fx.GraphModule) -> dict[str, torch.Tensor]:
-    """gamma / sigma of the batch-norm that alone reads a layer's output, [out] float64, by the layer's path."""
-    modules = dict(traced.named_modules())
+def output_scales(traced: fx.GraphModule) -> dict[str, Tensor]:
+    """gamma / sigma of the batch-norm that alone reads a layer's output, [out] float64 on the CPU, by the layer's path."""
     scales = {}
-    for node in traced.graph.nodes:
-        users = list(node.users)
-        if node.op == "call_module" and len(users) == 1 and users[0].op == "call_module":
-            norm = modules[str(users[0].target)]
-            if isinstance(norm, (nn.BatchNorm1d, nn.BatchNorm2d)) and norm.running_var is not None:
-                gamma = norm.weight.detach().double() if norm.affine else torch.ones(norm.num_features, dtype=torch.float64)
-                scales[str(node.target)] = gamma / (norm.running_var.double() + norm.eps).sqrt()
+    for path, norm_path in batch_norms_behind(traced).items():
+        norm = traced.get_submodule(norm_path)
+        assert isinstance(norm, BATCH_NORMS)
+        assert norm.running_var is not None
+        gamma = norm.weight.detach() if norm.affine else torch.ones_like(norm.running_var)
+        scales[path] = gamma.cpu().double() / (norm.running_var.cpu().double() + norm.eps).sqrt()
     return scales
 
 
-def _patch_moments(model: nn.Module, paths: set[str], batches: list[torch.Tensor], seed: int) -> dict[str, Moments]:
+def _input_moments(model: nn.Module, paths: list[str], batches: list[Tensor], seed: int) -> dict[str, Moments | Variances]:
     """One pass over the images; hooks add what each layer sees to its moments."""
     generator = torch.Generator().manual_seed(seed)
     per_image = -(-ROWS // sum(len(b) for b in batches))
-    moments: dict[str, Moments] = {}
+    moments: dict[str, Moments | Variances] = {}
 
-    def hook(path: str) -> torch.utils.hooks.RemovableHandle:
-        def see(module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-            rows, _ = rows_and_places(module, inputs[0], per_image, generator)
-            moments.setdefault(path, Moments.empty(rows.shape[1])).add(rows)
+    def hook(path: str) -> RemovableHandle:
+        def see(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            x = inputs[0]
+            if refittable(module) and columns(module) <= LARGEST:
+                rows, _ = rows_and_places(module, x, per_image, generator)
+                moments.setdefault(path, Moments.empty(rows.shape[1])).add(rows)
+            else:
+                rows = x.reshape(-1, x.shape[-1]) if isinstance(module, nn.Linear) else x.movedim(1, -1).reshape(-1, x.shape[1])
+                moments.setdefault(path, Variances.empty(rows.shape[1])).add(rows)
 
         return model.get_submodule(path).register_forward_pre_hook(see)
 
-    was_training = model.training
-    handles = [hook(path) for path in sorted(paths)]
-    model.eval()
+    handles = [hook(path) for path in paths]
     try:
-        with torch.no_grad():
+        with evaluating(model):
             for batch in batches:
                 model(batch)
     finally:
-        model.train(was_training)
         for handle in handles:
             handle.remove()
     return moments
 
 
-def _consumer(model: nn.Module, member: Member, covariance: torch.Tensor, scale: torch.Tensor | None) -> _Consumer:
-    module = model.get_submodule(member.path)
+def _consumer(module: nn.Module, member: Member, covariance: Tensor, scale: Tensor | None) -> _Consumer:
     weight = matrix(module)
     if scale is not None:
         weight = weight * scale[:, None]
-    columns = channel_columns(member, taps(module))
-    if len(covariance) > LARGEST:
-        blocks = torch.zeros_like(covariance)
-        grid = (columns[:, :, None], columns[:, None, :])
-        blocks[grid] = covariance[grid]
-        covariance = blocks
+    if group_count(module) > 1:  # outputs of one group see the inputs of that group alone: others cannot help it out
+        side = len(covariance) // group_count(module)
+        blocks = [covariance[at : at + side, at : at + side] for at in range(0, len(covariance), side)]
+        covariance = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(ridged(covariance, RIDGE)))
-    return _Consumer(weight, inverse, columns)
+    return _Consumer(weight, inverse, channel_columns(member, kernel_size(module)))
 
 
-def channel_columns(member: Member, per_channel: int) -> torch.Tensor:
-    """Columns of the consumer's matrix that belong to each channel of the group, [C, positions * taps]."""
+def channel_columns(member: Member, per_channel: int) -> Tensor:
+    """Columns of the consumer's matrix that belong to each channel of the group, [C, positions * kernel positions]."""
     index = torch.tensor(member.index)
     return (index[:, :, None] * per_channel + torch.arange(per_channel)).flatten(1)
 
 
-def _eliminate(consumers: list[_Consumer], group: Group) -> torch.Tensor:
-    """Remove all channels one after another; the running maximum of the error at each removal is the score."""
+def _eliminate(consumers: list[_Consumer], fixed: Tensor, group: Group) -> Tensor:
+    """Remove all channels one after another; the running maximum of the error at each removal is the score.
+
+    ``fixed`` [C] is error that does not depend on which other channels are left.
+    """
     scores = torch.zeros(group.channels, dtype=torch.float64)
     alive = torch.ones(group.channels, dtype=torch.bool)
     reached = 0.0
-    for rank in range(group.channels):
+    for _ in range(group.channels):
         left = alive.nonzero().flatten()
-        error = torch.zeros(len(left), dtype=torch.float64)
+        error = fixed[left].clone()
         for c in consumers:
-            columns = c.columns[left]
-            block = c.inverse[columns[:, :, None], columns[:, None, :]]  # [C, r, r]
-            weight = c.weight[:, columns].permute(1, 2, 0)  # [C, r, out]
+            own = c.columns[left]
+            block = c.inverse[own[:, :, None], own[:, None, :]]  # [C, r, r]
+            weight = c.weight[:, own].permute(1, 2, 0)  # [C, r, out]
             error += (weight * torch.linalg.solve(block, weight)).sum((1, 2))
         chosen = int(left[error.argmin()])
-        # the tiny slope keeps the order of removal where the error does not grow
-        reached = max(reached * (1 + 1e-9), float(error.min())) + 1e-300 * rank
+        reached = max(math.nextafter(reached, math.inf), float(error.min()))  # a rise, however small, keeps the order of removal
         scores[chosen] = reached
         alive[chosen] = False
         for c in consumers:
@@ -144,9 +161,9 @@ def _eliminate(consumers: list[_Consumer], group: Group) -> torch.Tensor:
     return scores
 
 
-def _remove(consumer: _Consumer, columns: torch.Tensor) -> None:
+def _remove(consumer: _Consumer, gone: Tensor) -> None:
     """Update W and P for columns that are gone: the others take over what they can of them."""
-    block = consumer.inverse[columns][:, columns]
-    solved = torch.linalg.solve(block, consumer.inverse[columns])  # [r, D]
-    consumer.weight -= consumer.weight[:, columns] @ solved
-    consumer.inverse -= consumer.inverse[:, columns] @ solved
+    block = consumer.inverse[gone][:, gone]
+    solved = torch.linalg.solve(block, consumer.inverse[gone])  # [r, D]
+    consumer.weight -= consumer.weight[:, gone] @ solved
+    consumer.inverse -= consumer.inverse[:, gone] @ solved

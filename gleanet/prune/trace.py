@@ -43,9 +43,7 @@ class _Tracer(fx.Tracer):
         self.failed: str | None = None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return (
-            module_qualified_name in self.opaque or is_activation(m) or _is_plain(m) or super().is_leaf_module(m, module_qualified_name)
-        )
+        return module_qualified_name in self.opaque or is_activation(m) or _is_plain(m) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
@@ -121,7 +119,9 @@ def _refuse_attention(traced: fx.GraphModule) -> None:
             continue
         name = type(modules[str(node.target)]).__name__.lower() if node.op == "call_module" else call_name(node)
         if name in ATTENTION_CALLS or (name == "softmax" and any(parent in products for parent in node.all_input_nodes)):
-            raise ModelError(f"{type(traced).__name__ if not node.target else 'the network'} calls {name} as attention does: {_NO_ATTENTION}")
+            raise ModelError(
+                f"{type(traced).__name__ if not node.target else 'the network'} calls {name} as attention does: {_NO_ATTENTION}"
+            )
         if name in PRODUCTS or (node.op != "call_module" and any(parent in products for parent in node.all_input_nodes)):
             products.add(node)
 
@@ -164,4 +164,6 @@ def _explain(model: nn.Module, error: BaseException) -> str:
             place = f" at {file}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".;")
-    return f"cannot trace {type(model).__name__}{place}: {first_line}; make its forward free of control flow that depends on values or shapes"
+    return (
+        f"cannot trace {type(model).__name__}{place}: {first_line}; make its forward free of control flow that depends on values or shapes"
+    )

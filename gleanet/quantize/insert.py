@@ -17,6 +17,7 @@ from gleanet.core.errors import QuantizationError
 from gleanet.measure.runtime import one_line
 from gleanet.quantize.calibrate import Ranges
 from gleanet.quantize.methods import Method
+from gleanet.quantize.widen import note, widen
 
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
 _LINEAR = ("Gemm", "MatMul")
@@ -35,6 +36,10 @@ def insert(prepared: onnx.ModelProto, ranges: Ranges, method: Method, source: on
     Raises:
         QuantizationError: ONNX Runtime's inserter cannot do it.
     """
+    before: dict[str, tuple[int, int]] = {}
+    if method.pad:
+        wide = widen(prepared, ranges)
+        prepared, ranges, before = wide.model, wide.ranges, wide.before
     model = onnx.ModelProto()
     model.CopyFrom(prepared)
     data = TensorsData(
@@ -62,17 +67,20 @@ def insert(prepared: onnx.ModelProto, ranges: Ranges, method: Method, source: on
     result: onnx.ModelProto = quantizer.model.model
     _shrink(result, prepared)
     _stamp(result, source)
+    if before:
+        note(result, before)
     return result
 
 
 def left_in_float(model: onnx.ModelProto, method: Method) -> list[str]:
-    """Names of the nodes the method does not quantize: everything before the first layer with weights (the normalisation of pixels), and
-    the last linear layer when the method says so."""
+    """Names of the nodes the method does not quantize: what comes before the first layer with weights (normalisation of pixels, padding),
+    and the last linear layer when the method says so."""
     nodes = list(model.graph.node)
     weighted = [i for i, node in enumerate(nodes) if node.op_type in _WEIGHTED]
     if not weighted:
         return []
-    names = [node.name for node in nodes[: weighted[0]]] if _takes_pixels(model) else []
+    pixels = _takes_pixels(model)
+    names = [node.name for node in nodes[: weighted[0]] if pixels or node.op_type == "Pad"]
     if method.float_head and nodes[weighted[-1]].op_type in _LINEAR:
         names.extend(node.name for node in nodes[weighted[-1] :])
     return names

@@ -5,6 +5,7 @@ type and weight type (``u8s8``: uint8 activations, int8 weights), then what diff
 
     -7bit     weights use 7 of the 8 bits (reduce range), so that sums of products cannot saturate on x86 CPUs without VNNI
     -channel  one weight scale per output channel instead of one per tensor
+    -pad      zero channels are added where the runtime's integer convolution has no fast path for the width (see widen.py)
     -head     the last linear layer stays float: it costs nothing there, and the logits are not rounded to 256 levels
 """
 
@@ -26,6 +27,7 @@ class Method:
         per_channel: one weight scale per output channel.
         reduce_range: weights in 7 bits.
         float_head: leave the last linear layer in float.
+        pad: widen convolutions with zero channels to what the runtime's kernels like.
         format: how it is written in the file.
         calibrator: how activation ranges are found.
     """
@@ -36,6 +38,7 @@ class Method:
     per_channel: bool = False
     reduce_range: bool = False
     float_head: bool = False
+    pad: bool = False
     format: Literal["QDQ"] = "QDQ"
     calibrator: Literal["min-max"] = "min-max"
 
@@ -49,6 +52,7 @@ def _row(types: str, *options: str) -> Method:
         per_channel="channel" in options,
         reduce_range="7bit" in options,
         float_head="head" in options,
+        pad="pad" in options,
     )
 
 
@@ -59,6 +63,8 @@ METHODS: dict[str, Method] = {
         _row("u8s8", "channel"),
         _row("u8s8", "head"),
         _row("u8s8", "channel", "head"),
+        _row("u8s8", "head", "pad"),
+        _row("u8s8", "channel", "head", "pad"),
         _row("u8s8", "7bit"),
         _row("u8s8", "7bit", "channel"),
         _row("u8u8"),

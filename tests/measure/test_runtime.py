@@ -42,10 +42,12 @@ def test_external_data_that_leaves_the_folder_is_refused(tmp_path: Path, locatio
         assert "\n" not in str(caught.value)
 
 
-def test_external_data_behind_a_link_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("where", ["secret.bin", "model/secret.bin"])
+def test_external_data_behind_a_link_is_refused(tmp_path: Path, where: str) -> None:
+    """Also when it points inside: what a link points to can change after the check."""
     (tmp_path / "model").mkdir()
     path = with_external(tmp_path / "model", "link.bin")
-    secret = tmp_path / "secret.bin"
+    secret = tmp_path / where
     secret.write_bytes((tmp_path / "model" / "inside.bin").read_bytes())
     (tmp_path / "model" / "link.bin").symlink_to(secret)
     with pytest.raises(ModelError, match="link"):
