@@ -3,8 +3,8 @@
 VENV := .venv
 PY := $(VENV)/bin/python
 PIP := $(PY) -m pip --disable-pip-version-check
-# On Linux, PyPI's torch brings 3 GB of CUDA; this index has the build for the CPU (200 MB). `make TORCH_INDEX= ...` takes PyPI's.
-TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# A package index with CPU builds of torch, for machines where the default one would bring gigabytes of CUDA: `make TORCH_INDEX=URL ...`
+TORCH_INDEX ?=
 # The stamp's name holds a checksum of what was installed and where: it is renewed when one of these changes, and only then.
 STAMP := $(VENV)/installed-$(shell { pwd; cat pyproject.toml constraints.txt; } | cksum | tr ' ' -)
 DEMO := runs/demo
@@ -57,7 +57,7 @@ $(STAMP):
 	fi; \
 	echo "Installing into $(VENV) with $$($$python --version): about 1.7 GB on disk, once"; \
 	$$python -m venv $(VENV)
-	$(PIP) install --no-deps --retries 0 --timeout 15 $(addprefix --extra-index-url ,$(TORCH_INDEX)) -c constraints.txt torch
+	$(PIP) install --no-deps $(if $(TORCH_INDEX),--retries 0 --timeout 15 --extra-index-url $(TORCH_INDEX)) -c constraints.txt torch
 	$(PIP) install -c constraints.txt hatchling editables
 	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
 	@rm -f $(VENV)/installed-* && touch $@

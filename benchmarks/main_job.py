@@ -30,7 +30,8 @@ def main() -> int:
     for case in sys.argv[2:] or CASES:
         arguments = [str(weights / word) if (weights / word).is_file() else word for word in CASES[case]]
         with tempfile.TemporaryDirectory() as folder:
-            command = [sys.executable, "-m", "gleanet", "shrink", *arguments, "--data", "cifar10-jpeg", "--flops", "0.5", "--out", f"{folder}/{case}"]
+            settings = ["--data", "cifar10-jpeg", "--flops", "0.5", "--out", f"{folder}/{case}"]
+            command = [sys.executable, "-m", "gleanet", "shrink", *arguments, *settings]
             sys.stderr.write(f"{' '.join(command)}\n")
             subprocess.run(command, check=True)
             (RESULTS / f"{case}.json").write_bytes(Path(folder, case, "run.json").read_bytes())

@@ -7,10 +7,12 @@ A generated block stands between ``<!-- NAME: ... -->`` and ``<!-- /NAME -->``.
 """
 
 import re
+import shlex
 import sys
 from pathlib import Path
 
 from gleanet.core.records import Run, loads
+from gleanet.core.settings import command_line
 from gleanet.report import baseline, picture, table
 
 ROOT = Path(__file__).parent.parent
@@ -66,12 +68,9 @@ def result_table(run: Run) -> str:
 
 
 def command(run: Run) -> str:
-    """The command that made a run, without the paths of the machine it ran on."""
-    settings = run.settings
-    weights = Path(settings["weights"]).name
-    fair = " --fair-baseline" if settings["fair_baseline"] else ""
-    epochs = settings["training"]["epochs"]
-    return f"gleanet shrink {run.model} --weights {weights} --data {settings['data']} --flops {settings['pruning']['flops']} --epochs {epochs:g}{fair}"
+    """The command that made a run, without the folders of the machine it ran on."""
+    weights = Path(run.settings["weights"]).name
+    return shlex.join(["gleanet", *(command_line(run.command, {**run.settings, "weights": weights}) or [])])
 
 
 def caption(run: Run) -> str:

@@ -8,7 +8,7 @@ from gleanet.cli import options as o
 from gleanet.cli.terminal import TerminalProgress, print_json, print_table, print_text
 from gleanet.core.errors import SettingsError
 from gleanet.core.records import Run
-from gleanet.core.settings import PruneSettings, Pruning, Quantizing, ShrinkSettings, Training, TrainSettings
+from gleanet.core.settings import Allocation, PruneSettings, Pruning, Quantizing, Recycle, ShrinkSettings, Training, TrainSettings
 from gleanet.report import baseline, table
 
 Model = Annotated[
@@ -59,7 +59,6 @@ def shrink(
     """
     import gleanet.pipeline as pipeline
 
-    o.one_of("--input", input, ("float", "uint8"))
     settings = None
     if resume is None:
         settings = ShrinkSettings(
@@ -71,7 +70,7 @@ def shrink(
             input=input,
             seed=seed,
             threads=threads,
-            device=device,  # type: ignore[arg-type]
+            device=device,
             pruning=_pruning(flops, criterion, allocation, recycle, align, floor, residual, calibration),
             training=Training(epochs, lr, batch_size, weight_decay, label_smoothing, distill),
             quantizing=Quantizing(method, max_drop),
@@ -116,7 +115,7 @@ def train(
             activation=activation,
             seed=seed,
             threads=threads,
-            device=device,  # type: ignore[arg-type]
+            device=device,
             training=Training(epochs, lr, batch_size, weight_decay, label_smoothing, distill=0),
         )
     with TerminalProgress() as progress:
@@ -172,7 +171,7 @@ def prune(
             in_training=in_training,
             seed=seed,
             threads=threads,
-            device=device,  # type: ignore[arg-type]
+            device=device,
             pruning=_pruning(flops, criterion, allocation, recycle, align, floor, residual, calibration),
             training=Training(0 if one_shot else epochs, lr, batch_size, weight_decay, distill=distill),
         )
@@ -184,16 +183,14 @@ def prune(
 def _pruning(
     flops: float,
     criterion: str | None,
-    allocation: str | None,
-    recycle: str | None,
+    allocation: Allocation | None,
+    recycle: Recycle | None,
     align: int,
     floor: float,
     residual: bool,
     calibration: int,
 ) -> Pruning:
-    o.one_of("--allocation", allocation, ("uniform", "global"))
-    o.one_of("--recycle", recycle, ("features", "weights", "none"))
-    return Pruning(flops, criterion, allocation, recycle, align, floor, residual, calibration)  # type: ignore[arg-type]
+    return Pruning(flops, criterion, allocation, recycle, align, floor, residual, calibration)
 
 
 def _show(run: Run, json: bool) -> int:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from gleanet.core import settings
 from gleanet.core.errors import SettingsError
 
 SHARED = ("config", "help")
@@ -40,7 +41,7 @@ Resume = Annotated[str | None, typer.Option(help="Go on with this run (its folde
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 Seed = Annotated[int, typer.Option(help="Seed of every random choice.")]
 Threads = Annotated[int, typer.Option(help="Threads of the timed runtime.")]
-Device = Annotated[str, typer.Option(help="Where to train: auto, cpu or cuda.")]
+Device = Annotated[settings.Device, typer.Option(help="Where to train.")]
 Epochs = Annotated[float, typer.Option(help="Passes over the training images; 0: no training.")]
 Lr = Annotated[float | None, typer.Option(help="Peak learning rate. Default: from a short range test.")]
 BatchSize = Annotated[int, typer.Option(help="Images a training step.")]
@@ -49,15 +50,17 @@ LabelSmoothing = Annotated[float, typer.Option(help="Label smoothing, in [0, 1).
 Distill = Annotated[float, typer.Option(help="Weight of the teacher (the given network) in the loss; 0 switches it off.")]
 Flops = Annotated[float, typer.Option(help="Fraction of the multiply-accumulates to keep.")]
 Criterion = Annotated[str | None, typer.Option(help="l1, l2, bn_scale, fpgm, random or residual. Default: the best measured one.")]
-Allocation = Annotated[str | None, typer.Option(help="uniform or global. Default: the best measured one.")]
-Recycle = Annotated[str | None, typer.Option(help="features, weights or none. Default: the best measured one.")]
+Allocation = Annotated[
+    settings.Allocation | None, typer.Option(help="One ratio everywhere, or the least important anywhere. Default: the best measured.")
+]
+Recycle = Annotated[settings.Recycle | None, typer.Option(help="How removed filters are given back. Default: the best measured way.")]
 Align = Annotated[int, typer.Option(help="Kept widths are multiples of this; 8 suits ONNX Runtime on x86.")]
 Floor = Annotated[float, typer.Option(help="Least fraction of each layer that stays.")]
 Residual = Annotated[bool, typer.Option("--residual", help="Also prune the widths that pass through residual adds.")]
 Calibration = Annotated[int, typer.Option(help="Training images to calibrate on; labels are not used.")]
 MaxDrop = Annotated[float | None, typer.Option(help="Points of accuracy that it may cost; exit code 3 when it costs more.")]
 Method = Annotated[str, typer.Option(help="Quantization methods to try: auto, all, or names with commas.")]
-Input = Annotated[str, typer.Option(help="float: normalised images. uint8: pixels, with the normalisation inside the graph.")]
+Input = Annotated[settings.Input, typer.Option(help="float: normalised images. uint8: pixels, with the normalisation inside the graph.")]
 RandomData = Annotated[bool, typer.Option("--random-data", help="Noise instead of data: structure and timing only.")]
 
 
@@ -70,9 +73,3 @@ def required(value: str | None, name: str, example: str) -> str:
     if value is None:
         raise SettingsError(f"{name} is missing: {example}")
     return value
-
-
-def one_of(name: str, value: str | None, choices: tuple[str, ...]) -> None:
-    """Raise SettingsError unless ``value`` is None or one of ``choices``."""
-    if value is not None and value not in choices:
-        raise SettingsError(f"{name} is {value!r}: choose one of {', '.join(choices)}")

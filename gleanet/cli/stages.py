@@ -34,9 +34,8 @@ def export(
     """
     import gleanet.pipeline as pipeline
 
-    o.one_of("--input", input, ("float", "uint8"))
     with TerminalProgress() as progress:
-        done = pipeline.export(checkpoint, _target(checkpoint, out), weights=weights, input=input, data=data, progress=progress)  # type: ignore[arg-type]
+        done = pipeline.export(checkpoint, _target(checkpoint, out), weights=weights, input=input, data=data, progress=progress)
     if json:
         print_json({"file": str(done.path), "bytes": done.path.stat().st_size, "max_abs_diff": done.max_abs_diff, "input": input})
     else:
@@ -57,9 +56,7 @@ def quantize(
     data: o.Data = None,
     random_data: o.RandomData = False,
     method: o.Method = "auto",
-    max_drop: Annotated[
-        float, typer.Option(help="Points of accuracy that quantization may cost; exit code 3 when none stays within.")
-    ] = 0.5,
+    max_drop: o.MaxDrop = None,
     calibration: o.Calibration = 512,
     selection: Annotated[int, typer.Option(help="Further training images on which the methods are compared.")] = 2000,
     seed: o.Seed = 0,
@@ -81,7 +78,7 @@ def quantize(
         random_data=random_data,
         seed=seed,
         threads=threads,
-        quantizing=Quantizing(method, max_drop, max_drop, calibration, selection),
+        quantizing=Quantizing(method, max_drop, calibration, selection),
     )
     with TerminalProgress() as progress:
         run, _ = pipeline.quantize_file(settings, out=out, progress=progress)

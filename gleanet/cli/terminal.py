@@ -103,27 +103,26 @@ def print_text(text: str) -> None:
 
 
 def print_table(table: Table) -> None:
-    """A table that fits the terminal: where its lines would be too long, one block a row instead."""
-    console = Console(highlight=False)
-    width = sum(max(len(line[i]) for line in (table.header, *table.cells)) + 2 for i in range(len(table.header)))
-    if width > console.width and console.is_terminal:
+    """A table at full width; in a terminal that is too narrow for it, one block a row instead."""
+    widths = [max(len(line[column]) for line in (table.header, *table.cells)) for column in range(len(table.header))]
+    console = Console(highlight=False, markup=False)
+    needed = sum(widths) + 3 * len(widths) + 1
+    if console.is_terminal and needed > console.width:
         for cells in table.cells:
-            console.print(f"[bold]{_plain(cells[0])}[/]")
+            console.print(Text(cells[0], style="bold"))
             for name, cell in zip(table.header[1:], cells[1:], strict=True):
-                console.print(f"  {_plain(name):<26} {_plain(cell)}")
-        return
-    drawn = RichTable(box=box.SIMPLE, caption=table.caption or None, caption_justify="left")
-    for index, name in enumerate(table.header):
-        drawn.add_column(Text(name), justify="left" if index == 0 else "right", no_wrap=True)
-    for index, cells in enumerate(table.cells):
-        drawn.add_row(*(Text(cell) for cell in cells), style="bold" if index == table.strong else "")
-    Console(highlight=False, width=max(console.width, width + 4)).print(drawn)
+                console.print(f"  {name:<{max(map(len, table.header)) + 2}}{cell}", soft_wrap=True)
+    else:
+        drawn = RichTable(box=box.SIMPLE)
+        for index, name in enumerate(table.header):
+            drawn.add_column(Text(name), justify="left" if index == 0 else "right", no_wrap=True)
+        for index, cells in enumerate(table.cells):
+            drawn.add_row(*(Text(cell) for cell in cells), style="bold" if index == table.strong else "")
+        Console(highlight=False, width=max(console.width, needed)).print(drawn)
+    if table.caption:
+        print_text(table.caption)
 
 
 def print_error(message: str) -> None:
     """One line on standard error."""
     sys.stderr.write(f"gleanet: {' '.join(message.split())}\n")
-
-
-def _plain(text: str) -> str:
-    return text.replace("[", r"\[")

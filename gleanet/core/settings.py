@@ -1,12 +1,17 @@
 """The settings of every command: frozen, checked when made, stored with every result. Torch-free, so that the command line stays fast."""
 
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import Any, Literal
+
+import msgspec
 
 from gleanet.core.errors import SettingsError
 
 Device = Literal["auto", "cpu", "cuda"]
-Settings = TypeVar("Settings")
+Allocation = Literal["uniform", "global"]
+Recycle = Literal["features", "weights", "none"]
+Input = Literal["float", "uint8"]
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,8 @@ class Pruning:
 
     flops: float = 0.5
     criterion: str | None = None
-    allocation: Literal["uniform", "global"] | None = None
-    recycle: Literal["features", "weights", "none"] | None = None
+    allocation: Allocation | None = None
+    recycle: Recycle | None = None
     align: int = 8
     floor: float = 0.1
     residual: bool = False
@@ -38,15 +43,10 @@ class Pruning:
 
 @dataclass(frozen=True)
 class Quantizing:
-    """Which methods to try, and how many points of accuracy that may cost.
-
-    ``quantizing_drop`` bounds the step from the float to the quantized file; ``max_drop`` is the user's bar for the whole way from the
-    baseline (exit code 3 below it).
-    """
+    """Which methods to try, and how many points of accuracy that may cost; below that bar the exit code is 3. None: no bar."""
 
     method: str = "auto"
     max_drop: float | None = None
-    quantizing_drop: float = 0.5
     calibration: int = 512
     selection: int = 2000
 
@@ -116,7 +116,7 @@ class ShrinkSettings:
     weights: str | None = None
     activation: str | None = None
     fair_baseline: bool = False
-    input: Literal["float", "uint8"] = "float"
+    input: Input = "float"
     seed: int = 0
     threads: int = 1
     device: Device = "auto"
@@ -150,15 +150,35 @@ def plain(settings: object) -> dict[str, Any]:
     return asdict(settings)  # type: ignore[call-overload,no-any-return]
 
 
-def known_keys(kind: type) -> set[str]:
-    """Names of a settings record, nested ones included: what a TOML file may hold."""
-    names: set[str] = set()
-    for item in fields(kind):
-        default = item.default
-        names |= known_keys(type(default)) if hasattr(default, "__dataclass_fields__") else {item.name}
-    return names
+def command_line(command: str, settings: Mapping[str, Any]) -> list[str] | None:
+    """The arguments that give a command these settings: what differs from its defaults. None where they are not this command's settings."""
+    kind = _KINDS.get(command)
+    if kind is None:
+        return None
+    try:
+        given = msgspec.convert(settings, kind)
+    except (msgspec.ValidationError, SettingsError):
+        return None
+    return [command, given.model, *_flags(given, kind(model=given.model, data="digits"))]
+
+
+def _flags(given: Any, default: Any) -> Iterator[str]:
+    for item in fields(given):
+        value, plain_value = getattr(given, item.name), getattr(default, item.name)
+        if is_dataclass(value):
+            yield from _flags(value, plain_value)
+        elif item.name == "data" and value is not None:
+            yield from ("--data", str(value))
+        elif item.name not in _NOT_OPTIONS and value != plain_value:
+            yield f"--{item.name.replace('_', '-')}"
+            if value is not True:
+                yield f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _within(name: str, value: object, ok: bool, rule: str) -> None:
     if not ok:
         raise SettingsError(f"{name} is {value}: it must be {rule}")
+
+
+_KINDS: dict[str, Any] = {"shrink": ShrinkSettings, "train": TrainSettings, "prune": PruneSettings, "quantize": QuantizeSettings}
+_NOT_OPTIONS = ("model", "data", "temperature")

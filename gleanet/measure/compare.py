@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gleanet.core.errors import DataError
+from gleanet.core.host import cores
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Latency, Measurement
 from gleanet.core.stats import paired_change, wilson
@@ -51,7 +52,8 @@ def compare(
     every = list(dict.fromkeys([*files, base]))
     guesses: dict[Path, NDArray[np.int64]] = {}
     if inputs is not None:
-        guesses = {file: predict(file, inputs, threads=threads, progress=progress).argmax(axis=1) for file in every}
+        # answers do not depend on the threads that give them, so they may have all cores; only times are pinned
+        guesses = {file: predict(file, inputs, threads=cores(), progress=progress).argmax(axis=1) for file in every}
     shape = None if inputs is None else tuple(inputs.shape[1:])
     times = latency(every, batches=batches, threads=threads, image_shape=shape, progress=progress)
     return tuple(_measurement(file, base, guesses, labels, times) for file in files)

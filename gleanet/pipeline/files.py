@@ -75,14 +75,13 @@ def quantize_file(settings: QuantizeSettings, *, out: Path | None = None, progre
     source = Path(settings.model)
     with recorded("quantize", settings.model, plain(settings), out=out) as recorder:
         images = _random_images(source, settings) if settings.random_data else _real_images(source, settings, progress)
-        bound = settings.quantizing.max_drop if settings.quantizing.max_drop is not None else settings.quantizing.quantizing_drop
         target = recorder.folder.path("model.int8.onnx")
         choice = quantize(
             source,
             calibration=images.calibration,
             evaluate=images.selection,
             method=settings.quantizing.method,
-            max_drop=100.0 if settings.random_data else bound,
+            max_drop=100.0 if settings.random_data else settings.quantizing.max_drop,
             out=target,
             threads=settings.threads,
             seed=settings.seed,

@@ -1,7 +1,7 @@
 """A run's record from start to end: written when the run starts, when it is cut short, and when it is done."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -28,8 +28,9 @@ class Recorder:
     spent: float = 0.0
     begun: float = field(default_factory=time.monotonic)
 
-    def update(self, **changes: Any) -> Run:
-        self.run = replace(self.run, seconds=self.spent + time.monotonic() - self.begun, **changes)
+    def update(self, *, results: Mapping[str, Any] | None = None, **changes: Any) -> Run:
+        merged = {"folder": str(self.folder.folder), **self.run.results, **(results or {})}
+        self.run = replace(self.run, seconds=self.spent + time.monotonic() - self.begun, results=merged, **changes)
         self.folder.write(self.run)
         return self.run
 

@@ -23,7 +23,7 @@ from gleanet.pipeline.subject import BATCH, Samples, Subject, samples, subject
 from gleanet.pipeline.train import recipe_of
 from gleanet.prune import Plan, carry_out, find_groups
 from gleanet.prune import plan as make_plan
-from gleanet.quantize import Choice, quantize
+from gleanet.quantize import USUAL_DROP, Choice, quantize
 from gleanet.report import render
 from gleanet.train import fit
 
@@ -178,7 +178,7 @@ def _quantize(job: _Job) -> Choice:
         calibration=[x for x, _ in _batches(job, calibrate)],
         evaluate=_batches(job, job.samples.selection),
         method=setting.method,
-        max_drop=min(setting.quantizing_drop, setting.max_drop or setting.quantizing_drop),
+        max_drop=None if setting.max_drop is None else min(setting.max_drop, USUAL_DROP),
         out=job.path("model.int8.onnx"),
         threads=job.settings.threads,
         seed=job.settings.seed,
@@ -211,7 +211,6 @@ def _conclude(job: _Job, plan: Plan, choice: Choice, rows: Sequence[tuple[str, s
     table = tuple(Row(label, role, replace(m, file=file)) for (label, role, file), m in zip(rows, measured, strict=True))
     shortfall = _shortfall(settings, choice, table)
     results = {
-        "folder": str(job.recorder.folder.folder),
         "files": {name: name for name in ARTEFACTS if job.path(name).is_file()},
         "quantization": {"method": choice.method, "reason": choice.reason},
         "plan": {

@@ -19,16 +19,20 @@ from gleanet.prune.plan import Plan
 from gleanet.prune.trace import batch_norms_behind, evaluating
 
 
-def zero(model: nn.Module, plan: Plan) -> nn.Module:
+def zero(model: nn.Module, plan: Plan, *, grouping: Grouping | None = None) -> nn.Module:
     """A copy of ``model`` with the channels that the plan drops set to zero: filters, biases, scale and shift of norms.
 
     With those at zero the channel emits act(0), which is 0 for every activation we ship, so nothing is left to fold.
 
+    Args:
+        model, plan, grouping: as for :func:`apply`.
+
     Raises:
         SettingsError: the plan is not for this network.
     """
+    grouping = grouping_for(model, plan, grouping)
     result = copy.deepcopy(model)
-    for group, drop in _drops(plan, grouping_for(model, plan)):
+    for group, drop in _drops(plan, grouping):
         zero_channels(result, group, drop)
     return result
 
@@ -76,10 +80,7 @@ def apply(model: nn.Module, plan: Plan, *, grouping: Grouping | None = None) -> 
         SettingsError: the plan is not for this network.
         ModelError: the smaller network does not run (its code counts channels by itself).
     """
-    if grouping is None:
-        grouping = grouping_for(model, plan)
-    else:
-        check_plan(plan, grouping)
+    grouping = grouping_for(model, plan, grouping)
     result = copy.deepcopy(model)
     drops = _drops(plan, grouping)
     _fold_constants(result, plan, grouping, drops)
@@ -99,8 +100,8 @@ def apply(model: nn.Module, plan: Plan, *, grouping: Grouping | None = None) -> 
     return result
 
 
-def grouping_for(model: nn.Module, plan: Plan) -> Grouping:
-    """The groups of ``model``, checked against the plan.
+def grouping_for(model: nn.Module, plan: Plan, known: Grouping | None = None) -> Grouping:
+    """The groups of ``model`` (found anew, if they are not known), checked against the plan.
 
     Raises:
         SettingsError: the plan is not for this network.
@@ -108,7 +109,7 @@ def grouping_for(model: nn.Module, plan: Plan) -> Grouping:
     if next(model.parameters(), None) is None:
         raise SettingsError(f"the plan is for another network: {type(model).__name__} has no parameters")
     try:
-        grouping = find_groups(model, _blank(model, plan), residual=plan.residual)
+        grouping = known or find_groups(model, _blank(model, plan), residual=plan.residual)
     except ModelError as error:
         raise SettingsError(f"the plan is for another network: {error}") from error
     check_plan(plan, grouping)
@@ -160,12 +161,13 @@ def _fold_constants(model: nn.Module, plan: Plan, grouping: Grouping, drops: lis
 
 def _silent(model: nn.Module, group: Group, drop: list[int]) -> list[int]:
     """Dropped channels for which every producer has zero weights, so that what they emit is one constant."""
-    loud = torch.zeros(len(drop), dtype=torch.bool)
+    silent = torch.tensor(drop)
     for member in group.producers():
-        rows = filters(model.get_submodule(member.path))
-        index = torch.tensor([member.index[channel] for channel in drop], device=rows.device)
-        loud |= rows[index].flatten(1).any(1).cpu()
-    return [channel for channel, is_loud in zip(drop, loud.tolist(), strict=True) if not is_loud]
+        rows = filters(model.get_submodule(member.path)).flatten(1)
+        for columns in (rows[:, :1], rows):  # the first weight alone tells nearly always
+            index = torch.tensor(member.index)[silent]
+            silent = silent[~columns[index.to(rows.device)].flatten(1).any(1).cpu()]
+    return [int(channel) for channel in silent]
 
 
 def _inputs(model: nn.Module, plan: Plan, paths: set[str]) -> dict[str, Tensor]:

@@ -37,7 +37,10 @@ POOLING = _names(
 )
 REDUCING = _names("mean sum amax amin var std")
 MOVING = _names(
-    "flatten cat concat concatenate stack permute transpose swapaxes swapdims movedim squeeze unsqueeze flip repeat expand_as pixel_unshuffle"
+    """
+    flatten cat concat concatenate stack permute transpose swapaxes swapdims movedim squeeze unsqueeze flip repeat expand_as
+    pixel_unshuffle
+    """
 )
 SIZING = _names("view reshape unflatten expand")
 PARTING = _names("chunk split tensor_split unbind")
@@ -125,7 +128,8 @@ def give_up(labels: Labels, node: fx.Node, inputs: list[Tensor], reason: str) ->
 def run(node: fx.Node, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """Call what the node calls, on labels or numbers."""
     if node.op == "call_method":
-        return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+        method = "reshape" if node.target == "view" else str(node.target)  # labels are not laid out as the activations are
+        return getattr(args[0], method)(*args[1:], **kwargs)
     function: Callable[..., Any] = node.target  # type: ignore[assignment]
     return function(*args, **kwargs)
 
@@ -238,7 +242,14 @@ def _pad(labels: Labels, node: fx.Node, x: Tensor, args: tuple[Any, ...], kwargs
     if given.get("mode", "constant") == "constant":
         if given.get("value"):
             return give_up(labels, node, [x], "it is padded with a value that is not zero")
-        return repeated(F.pad(x, given["pad"], value=NONE))
+        # zeros beside a channel's values change nothing; zeros in place of channels are no layer's
+        slim = x
+        sides = list(given["pad"])
+        for dim in range(x.dim()):
+            last = 2 * (x.dim() - 1 - dim)
+            if last < len(sides) and not varies(x, dim):
+                slim, sides[last : last + 2] = slim.narrow(dim, 0, 1), [0, 0]
+        return F.pad(slim, sides, value=NONE).expand(node.meta["tensor_meta"].shape)
     channels = per_channel(labels, x)
     return give_up(labels, node, [x], "padding mixes its positions") if channels is None else like(node, channels)
 

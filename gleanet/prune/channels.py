@@ -58,7 +58,8 @@ def follow(traced: fx.GraphModule) -> Labels:
             if path in shared:
                 values[node] = give_up(labels, node, [*inputs, *tensors(values[node])], f"{path} shares its weight with another layer")
         elif node.op == "output":
-            give_up(labels, node, tensors(args), "it is the network's output")
+            for tensor in tensors(args):
+                labels.fix(tensor, "it is the network's output")
         else:
             values[node] = follow_call(labels, counts, node, args, kwargs)
     return labels

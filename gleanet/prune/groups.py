@@ -2,12 +2,14 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import fx, nn
 
 from gleanet.core.errors import ModelError
 from gleanet.prune.channels import follow
-from gleanet.prune.labels import NONE, Labels, Role
+from gleanet.prune.labels import Labels, Role
 from gleanet.prune.trace import evaluating, trace
 
 
@@ -92,56 +94,75 @@ def find_groups(model: nn.Module, example_input: torch.Tensor, *, residual: bool
         labels = follow(traced)
     groups, left = _assemble(labels)
     kept_out = [] if residual else [g for g in groups if g.residual]
-    left += [LeftAlone(m.path, "its width passes through a residual add (ask for residual=True)") for g in kept_out for m in g.producers()]
+    for path in (m.path for g in kept_out for m in g.producers()):
+        left.setdefault(path, []).append("its width passes through a residual add (ask for residual=True)")
     chosen = tuple(g for g in groups if g not in kept_out)
     if not chosen:
-        why = "; ".join(f"{item.path}: {item.reason}" for item in left[:3]) or "it has no convolution followed by another layer"
+        why = (
+            "; ".join(f"{path}: {reasons[0]}" for path, reasons in list(left.items())[:3])
+            or "it has no convolution followed by another layer"
+        )
         raise ModelError(f"nothing in {type(model).__name__} can be pruned ({why})")
-    return Grouping(chosen, tuple(left), traced)
+    return Grouping(chosen, tuple(LeftAlone(path, "; ".join(reasons)) for path, reasons in left.items()), traced)
 
 
-def _assemble(labels: Labels) -> tuple[list[Group], list[LeftAlone]]:
+def _assemble(labels: Labels) -> tuple[list[Group], dict[str, list[str]]]:
     """Sort the joined labels into groups: channels whose slices lie in the same modules, equally many in each, belong together."""
-    slices: dict[int, dict[tuple[str, Role], list[int]]] = {}
-    for place, carried in labels.places.items():
-        for position, label in enumerate(carried):
-            slices.setdefault(labels.root(label), {}).setdefault(place, []).append(position)
-    families: dict[tuple[tuple[str, Role, int], ...], list[int]] = {}
-    unused: set[int] = set()
-    for root, where in slices.items():
-        if root == NONE or labels.why_fixed(root) is not None:
-            continue
-        key = tuple((path, role, len(positions)) for (path, role), positions in where.items())
-        if any(role == "in" for _, role, _ in key):
-            families.setdefault(key, []).append(root)
-        else:
-            unused.add(root)
+    table = labels.table()
+    places = {place: table[carried].numpy() for place, carried in labels.places.items()}
+    reasons = labels.reasons()
+    family = _families(places, list(reasons), len(table))
+    added, offset = (set(table[list(some)].tolist()) for some in (labels.added, labels.offset))
 
-    added, offset = ({labels.root(label) for label in some} for some in (labels.added, labels.offset))
+    members: dict[int, list[Member]] = {}
+    channels: dict[int, NDArray[np.int64]] = {}  # the roots of each family, in the order of the first place that carries them
+    for (path, role), roots in places.items():
+        for number in np.unique(family[roots][family[roots] > 0]).tolist():
+            own = roots[family[roots] == number]
+            order = channels.setdefault(number, own[np.sort(np.unique(own, return_index=True)[1])])
+            positions = np.nonzero(family[roots] == number)[0][np.argsort(own, kind="stable")].reshape(len(order), -1)
+            index = positions[np.argsort(np.argsort(order))]
+            members.setdefault(number, []).append(Member(path, role, tuple(map(tuple, index.tolist()))))
+
     groups: list[Group] = []
     names: dict[str, int] = {}
-    for key, roots in families.items():
-        first = next(path for path, role, _ in key if role == "out")
-        names[first] = names.get(first, 0) + 1
-        name = first if names[first] == 1 else f"{first}#{names[first]}"
-        members = tuple(Member(path, role, tuple(tuple(slices[r][path, role]) for r in roots)) for path, role, _ in key)
-        groups.append(Group(name, len(roots), members, not added.isdisjoint(roots), not offset.isdisjoint(roots)))
-    single = [group for group in groups if group.channels == 1]
-    left = [LeftAlone(m.path, "its channels are one, or all tied to each other") for group in single for m in group.producers()]
-    left += _left_alone(labels, unused)
-    return [group for group in groups if group.channels > 1], left
-
-
-def _left_alone(labels: Labels, unused: set[int]) -> list[LeftAlone]:
-    left = []
-    others = dict.fromkeys(unused, "no layer reads it") | {NONE: "its channels are those of the network's input"}
-    for (path, role), carried in labels.places.items():
-        if role != "out":
+    left = _left_alone(places, reasons)
+    for number, parts in members.items():
+        producers = [member.path for member in parts if member.role == "out"]
+        if all(member.role != "in" for member in parts) or len(channels[number]) == 1:
+            why = "its channels are one, or all tied to each other" if len(channels[number]) == 1 else "no layer reads it"
+            for path in producers:
+                left.setdefault(path, []).append(why)
             continue
-        roots = [labels.root(label) for label in carried]
-        reasons = [labels.why_fixed(root) or others.get(root) for root in roots]
-        fixed = [reason for reason in reasons if reason is not None]
-        if fixed:
-            part = "" if len(fixed) == len(carried) else f"{len(fixed)} of {len(carried)} channels: "
-            left.append(LeftAlone(path, part + fixed[0]))
+        names[producers[0]] = names.get(producers[0], 0) + 1
+        name = producers[0] if names[producers[0]] == 1 else f"{producers[0]}#{names[producers[0]]}"
+        here = set(channels[number].tolist())
+        groups.append(Group(name, len(here), tuple(parts), not added.isdisjoint(here), not offset.isdisjoint(here)))
+    return groups, left
+
+
+def _families(places: dict[tuple[str, Role], NDArray[np.int64]], fixed: list[int], count: int) -> NDArray[np.int64]:
+    """A number for each root [count]: equal for roots that occur in the same places equally often, 0 for those that cannot be removed.
+
+    All roots start as one family; each place splits families into those that it does not carry, carries once, twice, ...
+    """
+    family = np.ones(count, dtype=np.int64)
+    following = 2
+    for roots in places.values():
+        carried, times = np.unique(roots, return_counts=True)
+        _, split = np.unique(np.stack([family[carried], times]), axis=1, return_inverse=True)
+        family[carried] = following + split.reshape(-1)
+        following = int(family.max()) + 1
+    family[fixed] = 0
+    return family
+
+
+def _left_alone(places: dict[tuple[str, Role], NDArray[np.int64]], reasons: dict[int, str]) -> dict[str, list[str]]:
+    """Why channels of a layer stay, by its path."""
+    left: dict[str, list[str]] = {}
+    for (path, role), roots in places.items():
+        fixed = roots[np.isin(roots, list(reasons))]
+        if role == "out" and len(fixed):
+            part = "" if len(fixed) == len(roots) else f"{len(fixed)} of {len(roots)} channels: "
+            left[path] = [part + reasons[int(fixed[0])]]
     return left

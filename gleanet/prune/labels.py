@@ -7,7 +7,7 @@ from torch import Tensor
 
 NONE = 0  # what is no layer's channel: the image, zero padding, a tensor of the network's own
 Role = Literal["out", "norm", "in"]
-Places = dict[tuple[str, Role], list[int]]
+Places = dict[tuple[str, Role], Tensor]
 
 
 class Labels:
@@ -36,13 +36,16 @@ class Labels:
             label = parent[label]
         return label
 
-    def roots(self, labels: Tensor) -> Tensor:
-        """The root of each label, same shape."""
-        return torch.tensor([self.root(label) for label in range(len(self._parent))])[labels]
+    def table(self) -> Tensor:
+        """The root of every label."""
+        table = torch.tensor(self._parent)
+        while not torch.equal(table, table[table]):
+            table = table[table]
+        return table
 
-    def why_fixed(self, label: int) -> str | None:
-        """Why a channel cannot be removed, or None where it can."""
-        return self._reasons.get(self.root(label))
+    def reasons(self) -> dict[int, str]:
+        """Why channels cannot be removed, by root; those of no layer included."""
+        return {**self._reasons, NONE: "its channels are those of the network's input"}
 
     def join(self, one: Tensor, other: Tensor, *, add: bool = False) -> None:
         """Tie labels position by position (equal shapes). ``add``: by an add of two branches."""
@@ -71,9 +74,9 @@ class Labels:
         """Note which labels [n] a module's dimension carries; a module called twice ties its two sets."""
         known = self.places.get((path, role))
         if known is None:
-            self.places[path, role] = labels.tolist()
+            self.places[path, role] = labels
         else:
-            self.join(torch.tensor(known), labels)
+            self.join(known, labels)
 
 
 def thin(*tensors: Tensor) -> list[Tensor]:
@@ -114,7 +117,7 @@ def per_channel(labels: Labels, carried: Tensor) -> Tensor | None:
     if rows.shape[1] == 1 or bool((rows == rows[:, :1]).all()):
         channels = rows[:, 0]
     else:
-        rows = labels.roots(rows)
+        rows = labels.table()[rows]
         if not bool((rows == rows[:, :1]).all()):
             return None
         channels = rows[:, 0]

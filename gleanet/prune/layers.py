@@ -43,8 +43,11 @@ def filters(module: nn.Module) -> Tensor:
 
 
 def channel_rows(module: nn.Module, index: Tensor) -> Tensor:
-    """What produces each channel, as rows: [C, weights of one channel], a copy. ``index`` [C, r] holds the channels' positions."""
-    return filters(module)[index.to(weight_of(module).device)].flatten(1)
+    """What produces each channel, as rows [C, weights of one channel], to read. ``index`` [C, r] holds the channels' positions."""
+    rows = filters(module).flatten(1)
+    if index.shape == (len(rows), 1) and bool((index[:, 0] == torch.arange(len(rows))).all()):
+        return rows
+    return rows[index.to(rows.device)].flatten(1)
 
 
 def set_channel_rows(module: nn.Module, index: Tensor, rows: Tensor) -> None:

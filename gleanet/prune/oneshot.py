@@ -83,8 +83,7 @@ def carry_out(
         SettingsError: the plan is for another network, unknown way of recycling, or "features" without calibration images.
     """
     how = _check(recycle, calibration)
-    if grouping is None:
-        grouping = grouping_for(model, plan)
+    grouping = grouping_for(model, plan, grouping)
     if how == "weights":
         model = copy.deepcopy(model)
         recycle_weights(model, plan, grouping)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gleanet.core.errors import GleanetError, QuantizationError, SettingsError
 from gleanet.core.files import write_bytes
+from gleanet.core.host import cores
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Accuracy, Latency, Trial
 from gleanet.core.stats import paired_change, sqnr_db, wilson
@@ -24,7 +25,7 @@ from gleanet.quantize.calibrate import Ranges, min_max
 from gleanet.quantize.insert import insert
 from gleanet.quantize.methods import Method, select
 from gleanet.quantize.prepare import images_of, labelled, prepare
-from gleanet.quantize.reasons import Verdicts
+from gleanet.quantize.reasons import Verdicts, least_bound
 
 PROBE = 64  # images on which the run with and without runtime optimizations are compared
 HOPELESS = 1.1  # a method this many times slower than the float file is not timed to the end
@@ -74,7 +75,7 @@ def quantize(
     calibration: Iterable[Any],
     evaluate: Iterable[Any],
     method: str = "auto",
-    max_drop: float = 0.5,
+    max_drop: float | None = 0.5,
     out: StrPath | None = None,
     threads: int = 1,
     batches: Sequence[int] = (1, 64),
@@ -89,7 +90,8 @@ def quantize(
             with one. Read once, in constant memory; n may vary.
         evaluate: batches (images, labels) to measure accuracy on; read once and kept.
         method: ``auto``, ``all``, or names of :data:`gleanet.quantize.methods.METHODS` separated by commas.
-        max_drop: percentage points of accuracy that may be lost against the float file on the same images.
+        max_drop: percentage points of accuracy that may be lost against the float file on the same images. None: half a point, or, where
+            every method loses more, as much as the most accurate one loses.
         out: where the chosen file goes: a path that ends in .onnx, or a folder (``<stem>.int8.onnx`` in it). Default: beside the source.
         threads, batches: how it will be run; speed is judged by the mean over these batch sizes of the time relative to the float file.
         seed: of the order in which the candidates are timed.
@@ -105,7 +107,7 @@ def quantize(
         StoreError: the file cannot be written.
     """
     methods = select(method)
-    if max_drop < 0:
+    if max_drop is not None and max_drop < 0:
         raise SettingsError(f"max_drop is in percentage points and not negative, got {max_drop}")
     target = _target(Path(source), out)
     given = _prepare(Path(source), calibration, evaluate, threads, progress)
@@ -115,7 +117,7 @@ def quantize(
         with progress.task("Quantize", len(methods), "methods") as advance:
             for candidate in methods:
                 file = Path(folder) / f"{candidate.name}.onnx"
-                trials.append(_try(given, candidate, file, threads))
+                trials.append(_try(given, candidate, file))
                 if trials[-1].verdict != "failed":
                     files[candidate.name] = file
                 advance(1)
@@ -125,7 +127,7 @@ def quantize(
         paths = [given.path, *files.values()]
         times = latency(paths, batches=batches, threads=threads, give_up=HOPELESS, image_shape=shape, seed=seed, progress=progress)
         trials = [replace(t, latencies=times[files[t.method]]) if t.method in files else t for t in trials]
-        verdicts = Verdicts(times[given.path], max_drop)
+        verdicts = Verdicts(times[given.path], least_bound(trials) if max_drop is None else max_drop)
         best = verdicts.best(trials)
         if best is not None:
             write_bytes(target, files[best.method].read_bytes())
@@ -154,7 +156,7 @@ def _prepare(path: Path, calibration: Iterable[Any], evaluate: Iterable[Any], th
     session = open_session(path, threads=threads)
     prepared = prepare(model, path)
     images, labels = labelled(evaluate)
-    logits = predict(path, images, threads=threads, progress=progress)
+    logits = predict(path, images, threads=cores(), progress=progress)
     if labels.min() < 0 or labels.max() >= logits.shape[1]:
         raise SettingsError(f"labels go from {labels.min()} to {labels.max()}, but {path} has {logits.shape[1]} classes")
     stream = _checked(session, images_of(calibration))
@@ -170,11 +172,11 @@ def _checked(session: Session, batches: Iterable[NDArray[Any]]) -> Iterable[NDAr
             yield batch
 
 
-def _try(given: _Source, method: Method, file: Path, threads: int) -> Trial:
+def _try(given: _Source, method: Method, file: Path) -> Trial:
     """Write, open and run one method; a failure is a trial too."""
     try:
         file.write_bytes(serialize(insert(given.prepared, given.ranges, method, given.model)))
-        logits = predict(file, given.images, threads=threads)
+        logits = predict(file, given.images, threads=cores())
         nodes = node_counts(file)
         note = _saturation(given, file, logits)
     except GleanetError as error:

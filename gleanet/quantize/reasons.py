@@ -18,6 +18,15 @@ def speed_ratio(base: Sequence[Latency], other: Sequence[Latency]) -> float:
     return math.exp(sum(logs) / len(logs)) if logs else math.inf
 
 
+USUAL_DROP = 0.5  # points; where the user sets no bar
+
+
+def least_bound(trials: Sequence[Trial]) -> float:
+    """The bar where the user sets none: the usual one, or what the most accurate trial loses where all lose more. In points."""
+    drops = [-100 * t.change.delta for t in trials if t.verdict != "failed" and t.change is not None]
+    return max(USUAL_DROP, min(drops, default=USUAL_DROP))
+
+
 @dataclass(frozen=True)
 class Verdicts:
     """Judges trials against the float model's latencies ``base`` and the bound ``max_drop`` in percentage points."""

@@ -1,6 +1,7 @@
 """Records in, one self-contained page out; and the same strings for the terminal."""
 
 from gleanet.report.html import document as document
+from gleanet.report.html import picture as picture
 from gleanet.report.html import render as render
 from gleanet.report.tables import Table as Table
 from gleanet.report.tables import baseline as baseline

@@ -12,12 +12,16 @@ from typing import Any, Literal
 
 import altair as alt
 
-from gleanet.core.records import Accuracy, Curve, LayerWidth, Row, Trial
+from gleanet.core.records import Accuracy, Curve, LayerWidth, Row
 from gleanet.report import units
 
 INK, MUTED, GRID, ACCENT, FAINT, PAPER = "#000001", "#000002", "#000003", "#000004", "#000005", "#000006"
 LINES = ((ACCENT, [1, 0]), (INK, [5, 3]), (MUTED, [1.5, 2.5]))  # colour and dash, so that colour is never the only difference
 MAX_POINTS = 240
+
+# the colours of page.css, for pictures that leave the page
+LIGHT = {"ink": "#1f2421", "muted": "#626a65", "grid": "#e7e4dc", "accent": "#0a6b50", "faint": "#eeece5", "paper": "#fbfaf7"}
+DARK = {"ink": "#e7e8e3", "muted": "#a0a8a2", "grid": "#2a302d", "accent": "#62cfa6", "faint": "#262c29", "paper": "#151816"}
 
 Encoding = dict[str, Any]
 Side = Literal["left", "right"]
@@ -47,23 +51,18 @@ class _Point:
     high: float
 
 
-def tradeoff(rows: Sequence[Row], trials: Sequence[Trial], shape: Shape, *, chosen: Row | None = None) -> str | None:
-    """Accuracy with its 95 % interval against the median latency of one image: every row, and every quantization method that ran.
+def tradeoff(rows: Sequence[Row], shape: Shape, *, chosen: Row | None = None) -> str | None:
+    """Accuracy on the test images with its 95 % interval against the median latency of one image, for every row.
+
+    Quantization trials are not drawn here: their accuracies are on the images that the choice was made on, not on the test images.
 
     Args:
         chosen: the row to ring.
 
     Returns:
-        SVG, or None where fewer than two candidates have both figures.
+        SVG, or None where fewer than two rows have both figures.
     """
     points = [_point(row.label, "chosen" if row is chosen else "row", row.measured.accuracy, row.measured.latencies) for row in rows]
-    drawn = any(row.role == "quantized" for row in rows)  # then the chosen method is a row already
-    kinds = {"too inaccurate": "lost", "slower": "tried", "chosen": "tried"}
-    points += [
-        _point(trial.method, kinds.get(trial.verdict, "tried"), trial.accuracy, trial.latencies)
-        for trial in trials
-        if not (drawn and trial.verdict == "chosen")
-    ]
     found = [point for point in points if point is not None]
     if len(found) < 2:
         return None
@@ -77,12 +76,10 @@ def tradeoff(rows: Sequence[Row], trials: Sequence[Trial], shape: Shape, *, chos
     for kind, mark in _MARKS.items():
         data = _data([asdict(p) for p in found if p.kind == kind])
         base = alt.Chart(data)
-        colour, faint = (ACCENT, False) if kind == "chosen" else (INK, False) if kind == "row" else (MUTED, True)
-        layers.append(
-            base.mark_rule(color=colour, strokeWidth=1.2, opacity=0.45 if faint else 0.9).encode(x=x, y=alt.Y("low:Q"), y2="high:Q")
-        )
+        colour = ACCENT if kind == "chosen" else INK
+        layers.append(base.mark_rule(color=colour, strokeWidth=1.2, opacity=0.9).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"))
         layers.append(base.mark_point(**mark).encode(x=x, y=y))
-    layers += _labels([p for p in found if p.kind in ("row", "chosen")], domain_x, domain_y, shape)
+    layers += _labels(found, domain_x, domain_y, shape)
     return _svg(alt.layer(*layers), shape)
 
 
@@ -131,8 +128,6 @@ def learning(curves: Sequence[Curve], what: str, shape: Shape) -> str | None:
 
 
 _MARKS: dict[str, dict[str, Any]] = {
-    "tried": {"shape": "circle", "size": 60, "stroke": MUTED, "fill": PAPER, "strokeWidth": 1.5, "opacity": 1},
-    "lost": {"shape": "cross", "size": 70, "stroke": MUTED, "fill": PAPER, "strokeWidth": 1.5, "opacity": 1},
     "row": {"shape": "circle", "size": 80, "stroke": INK, "fill": INK, "opacity": 1},
     "chosen": {"shape": "diamond", "size": 190, "stroke": ACCENT, "fill": ACCENT, "opacity": 1},
 }
@@ -217,3 +212,12 @@ def _svg(chart: Any, shape: Shape) -> str:
     svg = out.getvalue()
     svg = re.sub(r'\s(?:xmlns(?::xlink)?|version|role|aria-[a-z]+|class)="[^"]*"', "", svg)
     return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", svg)
+
+
+def standalone(svg: str) -> str:
+    """A picture as a file of its own: with its namespace, and the colours of the page's style sheet, light and dark."""
+    names = {"ink": INK, "muted": MUTED, "grid": GRID, "accent": ACCENT, "faint": FAINT, "paper": PAPER}
+    rules = "".join(f'[{kind}="{colour}"]{{{kind}:{LIGHT[name]}}}' for name, colour in names.items() for kind in ("fill", "stroke"))
+    dark = "".join(f'[{kind}="{colour}"]{{{kind}:{DARK[name]}}}' for name, colour in names.items() for kind in ("fill", "stroke"))
+    style = f"<style>{rules}@media (prefers-color-scheme:dark){{{dark}}}</style>"
+    return re.sub(r"<svg([^>]*)>", lambda tag: f'<svg xmlns="http://www.w3.org/2000/svg"{tag[1]}>{style}', svg, count=1)

@@ -59,6 +59,18 @@ def document(run: Run, files: Sequence[str] = ()) -> str:
     return template.render(page=view.page(run, files), pictures=pictures(run), css=css).lstrip()
 
 
+def picture(run: Run) -> str:
+    """The picture of accuracy against latency as an SVG file of its own, light and dark.
+
+    Raises:
+        ValueError: the run has fewer than two rows with both figures.
+    """
+    svg = charts.tradeoff(run.rows, charts.WIDE, chosen=tables.final(run.rows))
+    if svg is None:
+        raise ValueError(f"run {run.id} has nothing to draw")
+    return charts.standalone(svg)
+
+
 def pictures(run: Run) -> Pictures:
     """Every chart for which the run has figures."""
     chosen = tables.final(run.rows)
@@ -66,7 +78,7 @@ def pictures(run: Run) -> Pictures:
     best = view.answer(run)
     return Pictures(
         tradeoff=_picture(
-            [charts.tradeoff(run.rows, run.trials, shape, chosen=chosen) for shape in (charts.WIDE, charts.NARROW)],
+            [charts.tradeoff(run.rows, shape, chosen=chosen) for shape in (charts.WIDE, charts.NARROW)],
             f"Accuracy against latency of every candidate. {best} The figures are in the tables.",
         ),
         widths=_picture(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 
 from gleanet.core.records import Row, Run
+from gleanet.core.settings import command_line
 from gleanet.report import units
 from gleanet.report.tables import Table, baseline, fact_table, final, node_table, speedup, threads_text, trial_table, width_table
 from gleanet.report.tables import table as table
@@ -164,11 +165,8 @@ def _files(run: Run, names: Sequence[str]) -> tuple[File, ...]:
 
 
 def _command(run: Run) -> str:
-    """What to paste to do it again: the command line where the run kept it (``results["argv"]``, a list), else the command's name."""
-    argv = run.results.get("argv")
-    if isinstance(argv, list) and argv:
-        return shlex.join(["gleanet", *map(str, argv)])
-    return run.command if run.command.startswith("gleanet") else f"gleanet {run.command}"
+    """What to paste to do it again: the settings as a command line, or the command's name where they cannot be read back."""
+    return shlex.join(["gleanet", *(command_line(run.command, run.settings) or [run.command])])
 
 
 def _data_name(run: Run) -> str:

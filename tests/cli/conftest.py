@@ -39,6 +39,19 @@ def trained(gleanet: Gleanet, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shrunk(gleanet: Gleanet, trained: Path) -> tuple[Path, dict[str, Any]]:
     """The run folder of the main job on that network, and its record."""
     folder = trained.parent / "shrunk"
-    done = gleanet("shrink", trained / "model.gleanet", "--data", "digits", "--epochs", "1", "--lr", "0.02", "--fair-baseline", "--out", folder, "--json")
+    done = gleanet(
+        "shrink",
+        trained / "model.gleanet",
+        "--data",
+        "digits",
+        "--epochs",
+        "1",
+        "--lr",
+        "0.02",
+        "--fair-baseline",
+        "--out",
+        folder,
+        "--json",
+    )
     assert done.returncode == 0, done.stderr
     return folder, json.loads(done.stdout)

@@ -1,13 +1,14 @@
 """Small networks of every kind that pruning must follow, and the means to compare them. Input is [N, 3, 12, 12] unless said."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gleanet.nn import build
+from gleanet.nn import BeaMish, build
 from gleanet.prune import Grouping, Plan
 from gleanet.prune.budget import CostModel
 from gleanet.prune.plan import make_plan
@@ -37,13 +38,14 @@ class Head(nn.Module):
 class Chain(nn.Module):
     """conv (bn) relu pool, twice, then a flatten written in one of the ways people write it, and hidden linear layers."""
 
-    def __init__(self, flatten: str = "module", norm: bool = True, act: type[nn.Module] = nn.ReLU) -> None:
+    def __init__(self, flatten: str = "module", norm: bool = True, act: type[nn.Module] = nn.ReLU, padding: int = 1) -> None:
         super().__init__()
         self.flatten, self.act = flatten, act()
-        self.conv1, self.conv2 = nn.Conv2d(3, 8, 3, padding=1, bias=not norm), nn.Conv2d(8, 12, 3, padding=1, bias=not norm)
-        self.bn1, self.bn2 = (nn.BatchNorm2d(8), nn.BatchNorm2d(12)) if norm else (nn.Identity(), nn.Identity())
+        self.conv1, self.conv2 = nn.Conv2d(3, 8, 3, padding=1, bias=not norm), nn.Conv2d(8, 12, 3, padding=padding, bias=not norm)
+        self.bn1: nn.Module = nn.BatchNorm2d(8) if norm else nn.Identity()
+        self.bn2: nn.Module = nn.BatchNorm2d(12) if norm else nn.Identity()
         self.flat = nn.Flatten()
-        self.fc1, self.fc2, self.fc3 = nn.Linear(12 * 9, 16), nn.Linear(16, 10), nn.Linear(10, 5)
+        self.fc1, self.fc2, self.fc3 = nn.Linear(12 * (2 + padding) ** 2, 16), nn.Linear(16, 10), nn.Linear(10, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.max_pool2d(self.act(self.bn1(self.conv1(x))), 2)
@@ -272,7 +274,7 @@ class UpAndDown(nn.Module):
 
 
 class Normed(nn.Module):
-    """Norms other than batch-norm, and batch-norm without scale and shift or without running statistics."""
+    """Norms other than batch-norm, batch-norm without scale and shift or without running statistics, activations with parameters."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -284,6 +286,7 @@ class Normed(nn.Module):
             "untracked": lambda n: nn.BatchNorm2d(n, track_running_stats=False),
             "layer": lambda n: nn.GroupNorm(1, n),
             "prelu": nn.PReLU,
+            "beamish": lambda n: BeaMish(learnable=True, channels=n),
         }
         self.conv1, self.norm1, self.conv2, self.norm2 = conv(3, 16), make[kind](16), conv(16, 8), nn.BatchNorm2d(8)
         self.conv3, self.head = conv(8, 8), Head(8)
@@ -304,8 +307,8 @@ class Moves(nn.Module):
         x = self.conv1(x)[:, :, 1:, ::2]
         x = self.point(x.permute(0, 2, 3, 1) * 2).permute(0, 3, 1, 2)
         x = F.pad(x * torch.sigmoid(x), (1, 1, 0, 1))
-        x = self.conv2(x) - 0.5 * x.mean((1, 2, 3), keepdim=True) * 0
-        return self.fc(x.mean(3).amax(dim=-1).squeeze())  # type: ignore[no-any-return]
+        x = self.conv2(x) * 0.5 - 0.1
+        return self.fc(x.mean(3, keepdim=True).amax(dim=2).squeeze(-1))  # type: ignore[no-any-return]
 
 
 def bottleneck_50() -> nn.Module:
@@ -321,14 +324,15 @@ def bottleneck_50() -> nn.Module:
     return net
 
 
+NORM_KINDS = ("group", "instance", "plain-instance", "plain-batch", "untracked", "layer", "prelu", "beamish")
 NETS: dict[str, Callable[[], nn.Module]] = {
     "resnet8": lambda: build("resnet8", seed=0),
     "resnet8-mish": lambda: build("resnet8", activation="mish", seed=0),
     "resnet8-beamish": lambda: build("resnet8", activation="beamish", seed=0),
     "resnet20": lambda: build("resnet20", seed=0),
-    **{f"chain-{way}": lambda way=way: Chain(way) for way in ("module", "size", "shape", "torch", "minus", "permute")},  # type: ignore[misc]
+    **{f"chain-{way}": partial(Chain, way) for way in ("module", "size", "shape", "torch", "minus", "permute")},
     "chain-bare": lambda: Chain(norm=False),
-    "chain-sigmoid": lambda: Chain(norm=False, act=nn.Sigmoid),
+    "chain-sigmoid": lambda: Chain(norm=False, act=nn.Sigmoid, padding=0),
     "option-b": OptionB,
     "bottleneck": lambda: OptionB(bottleneck=True, widths=(4, 6)),
     "pre-activation": PreActivation,
@@ -341,7 +345,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "parts": Parts,
     "heads": Heads,
     "up-and-down": UpAndDown,
-    **{f"norm-{kind}": lambda kind=kind: Normed(kind) for kind in ("group", "instance", "plain-instance", "plain-batch", "untracked", "layer", "prelu")},  # type: ignore[misc]
+    **{f"norm-{kind}": partial(Normed, kind) for kind in NORM_KINDS},
     "moves": Moves,
 }
 

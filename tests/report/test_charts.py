@@ -18,7 +18,7 @@ COLOURS = {charts.INK, charts.MUTED, charts.GRID, charts.ACCENT, charts.FAINT, c
 
 def every_picture(shape: charts.Shape) -> list[str]:
     found = [
-        charts.tradeoff(RUN.rows, RUN.trials, shape, chosen=RUN.rows[-1]),
+        charts.tradeoff(RUN.rows, shape, chosen=RUN.rows[-1]),
         charts.widths(RUN.widths, shape),
         charts.learning(RUN.curves, "accuracy", shape),
         charts.learning(RUN.curves, "loss", shape),
@@ -54,20 +54,18 @@ def test_pictures_have_no_ids_to_clash_on_one_page() -> None:
     assert not [svg for shape in SHAPES for svg in every_picture(shape) if re.search(r"\bid=|url\(", svg)]
 
 
-def test_the_tradeoff_names_every_row_and_marks_every_trial_that_ran() -> None:
-    svg = charts.tradeoff(RUN.rows, RUN.trials, charts.WIDE, chosen=RUN.rows[-1])
+def test_the_tradeoff_names_every_row_and_marks_the_chosen_one() -> None:
+    svg = charts.tradeoff(RUN.rows, charts.WIDE, chosen=RUN.rows[-1])
     assert {row.label for row in RUN.rows} <= texts(svg)
     assert svg is not None
-    hollow = [path for path in re.findall(r"<path[^>]*>", svg) if f'fill="{charts.PAPER}"' in path]
-    assert len(hollow) == 6  # 8 trials, of which one is the chosen row and one never ran
     marked = [path for path in re.findall(r"<path[^>]*>", svg) if f'fill="{charts.ACCENT}"' in path]
     assert len(marked) == 1
 
 
 def test_a_picture_without_figures_is_not_drawn() -> None:
     silent = [replace(row, measured=replace(row.measured, accuracy=None)) for row in RUN.rows]
-    assert charts.tradeoff(silent, (), charts.WIDE) is None
-    assert charts.tradeoff(RUN.rows[:1], (), charts.WIDE) is None
+    assert charts.tradeoff(silent, charts.WIDE) is None
+    assert charts.tradeoff(RUN.rows[:1], charts.WIDE) is None
     assert charts.widths((), charts.WIDE) is None
     assert charts.learning((), "loss", charts.WIDE) is None
     assert charts.learning((Curve("x", (CurvePoint(0, 0, 0.1, 1.0),)),), "accuracy", charts.WIDE) is None
@@ -89,7 +87,17 @@ def test_a_long_curve_is_thinned_but_keeps_its_level() -> None:
 
 def test_markup_in_a_name_is_text() -> None:
     rows = [replace(RUN.rows[0], label="<script>a&b</script>"), *RUN.rows[1:]]
-    svg = charts.tradeoff(rows, (), charts.WIDE)
+    svg = charts.tradeoff(rows, charts.WIDE)
     assert svg is not None
     assert "<script" not in svg
     assert "<script>a&b</script>" in texts(svg)
+
+
+def test_a_picture_on_its_own_keeps_no_placeholder_without_a_colour() -> None:
+    svg = charts.standalone(str(charts.tradeoff(RUN.rows, charts.WIDE)))
+    root = ElementTree.fromstring(svg)
+    assert root.tag == "{http://www.w3.org/2000/svg}svg"
+    style = svg[svg.index("<style>") : svg.index("</style>")]
+    drawn = svg[svg.index("</style>") :]
+    for attribute, colour in set(re.findall(r'(fill|stroke)="(#00000\d)"', drawn)):
+        assert style.count(f'[{attribute}="{colour}"]') == 2  # light and dark

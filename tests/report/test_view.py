@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from gleanet.core.records import Change, Row, Run
+from gleanet.core.settings import ShrinkSettings, Training, plain
 from gleanet.report import tables, view
 from tests.report.example import example_run
 
@@ -122,10 +123,10 @@ def test_links_go_to_the_files_that_are_there() -> None:
 
 
 def test_the_command_can_be_pasted() -> None:
-    run = replace(example_run(), command="shrink")
-    assert view.page(run).command == "gleanet shrink"
-    assert view.page(replace(run, results={"argv": ["shrink", "a b"]})).command == "gleanet shrink 'a b'"
-    assert view.page(example_run()).command == example_run().command
+    settings = plain(ShrinkSettings("a b.gleanet", "digits", fair_baseline=True, training=Training(epochs=2)))
+    run = replace(example_run(), command="shrink", settings=settings)
+    assert view.page(run).command == "gleanet shrink 'a b.gleanet' --data digits --fair-baseline --epochs 2"
+    assert view.page(replace(run, settings={"of": "another version"})).command == "gleanet shrink"
 
 
 def test_the_tables_read_as_they_did() -> None:
