@@ -6,14 +6,16 @@
 A generated block stands between ``<!-- NAME: ... -->`` and ``<!-- /NAME -->``.
 """
 
+import json
 import re
 import shlex
 import sys
 from pathlib import Path
+from typing import Any
 
 from gleanet.core.records import Run, loads
 from gleanet.core.settings import command_line
-from gleanet.report import baseline, picture, table
+from gleanet.report import baseline, picture, table, units
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
@@ -40,15 +42,43 @@ def targets() -> dict[Path, str]:
         return {}
     readme, evidence = ROOT / "README.md", ROOT / "docs" / "evidence.md"
     main_run = runs[MAIN_CASE]
+    teacher_file = RESULTS / "teacher" / "resnet20-recovered-taught.json"
+    taught = loads(teacher_file.read_bytes(), Run, str(teacher_file))
+    throughput = json.loads((RESULTS / "train_throughput.json").read_text(encoding="utf-8"))
     return {
         readme: block(readme.read_text(encoding="utf-8"), "main_job", f"{result_table(main_run)}\n\n{caption(main_run)}"),
         evidence: block(
-            evidence.read_text(encoding="utf-8"),
+            block(
+                block(evidence.read_text(encoding="utf-8"), "throughput", throughput_text(throughput)),
+                "teacher",
+                teacher_table({"no teacher": main_run, "the given network as teacher": taught}),
+            ),
             "main_job",
             "\n\n".join(f"### {name}\n\n`{command(run)}`\n\n{result_table(run)}\n\n{caption(run)}" for name, run in runs.items()),
         ),
         ROOT / "docs" / "result.svg": picture(main_run),
     }
+
+
+def teacher_table(runs: dict[str, Run]) -> str:
+    """Accuracy of the fine-tuned rows of runs that differ in their teacher."""
+    lines = ["| recovery | network as given | fine-tuned | pruned and recovered |", "| --- | --- | --- | --- |"]
+    for name, run in runs.items():
+        found = {row.role: row.measured.accuracy for row in run.rows}
+        lines.append(f"| {name} | " + " | ".join(units.accuracy(found[role]) for role in ("given", "fine-tuned", "recovered")) + " |")
+    return "\n".join(lines)
+
+
+def throughput_text(found: dict[str, Any]) -> str:
+    """Images per second of our loop and of a bare one, with what they were measured under."""
+    speed, ratio, settings = found["images_per_s"], found["fit_over_bare"], found["settings"]
+    return (
+        "| loop | images/s | relative to bare (median of rounds, lowest to highest) |\n| --- | --- | --- |\n"
+        f"| bare PyTorch | {speed['bare']:.0f} | 1 |\n"
+        f"| `gleanet.train.fit` | {speed['fit']:.0f} | {ratio['median']:.3f} ({ratio['lowest']:.3f} to {ratio['highest']:.3f}) |\n\n"
+        f"{settings['model']}, batch {settings['batch_size']}, {settings['threads']} thread(s), {settings['data']}, "
+        f"{ratio['rounds']} interleaved rounds of {settings['steps']} steps. {found['machine']['cpu']}, torch {found['versions']['torch']}."
+    )
 
 
 def block(text: str, name: str, content: str) -> str:

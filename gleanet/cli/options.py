@@ -47,7 +47,10 @@ Lr = Annotated[float | None, typer.Option(help="Peak learning rate. Default: fro
 BatchSize = Annotated[int, typer.Option(help="Images a training step.")]
 WeightDecay = Annotated[float, typer.Option(help="Weight decay, not on norms and biases.")]
 LabelSmoothing = Annotated[float, typer.Option(help="Label smoothing, in [0, 1).")]
-Distill = Annotated[float, typer.Option(help="Weight of the teacher (the given network) in the loss; 0 switches it off.")]
+Distill = Annotated[
+    float | None,
+    typer.Option(help="Weight of the teacher (the given network) in the loss. Default: 0.5 where it knows the training images, else 0."),
+]
 Flops = Annotated[float, typer.Option(help="Fraction of the multiply-accumulates to keep.")]
 Criterion = Annotated[str | None, typer.Option(help="l1, l2, bn_scale, fpgm, random or residual. Default: the best measured one.")]
 Allocation = Annotated[

@@ -16,14 +16,14 @@ Input = Literal["float", "uint8"]
 
 @dataclass(frozen=True)
 class Training:
-    """How to train or fine-tune. ``lr`` None: found by a range test. ``distill``: weight of the teacher's term, 0 switches it off."""
+    """How to train or fine-tune. ``lr`` None: from a range test. ``distill``: weight of the teacher; None: it depends on the teacher."""
 
     epochs: float = 0.0
     lr: float | None = None
     batch_size: int = 128
     weight_decay: float = 1e-4
     label_smoothing: float = 0.0
-    distill: float = 0.5
+    distill: float | None = None
     temperature: float = 4.0
 
 

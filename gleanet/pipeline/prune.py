@@ -10,7 +10,7 @@ from gleanet.core.settings import PruneSettings, plain
 from gleanet.nn import save
 from gleanet.pipeline.recording import Recorder, described, recorded, saved_settings
 from gleanet.pipeline.subject import Subject, samples, subject
-from gleanet.pipeline.train import accuracy_on_test, recipe_of
+from gleanet.pipeline.train import accuracy_on_test, recipe_of, taught
 from gleanet.prune import FCR, Plan, carry_out
 from gleanet.prune import plan as make_plan
 from gleanet.report import render
@@ -18,6 +18,7 @@ from gleanet.train import fit
 from gleanet.train.recipe import total_steps
 
 STATE = "prune.state"
+EXAMINED = 2000  # training images that show whether the given network can teach
 
 
 def prune(settings: PruneSettings | None, *, out: Path | None = None, resume: str | None = None, progress: Progress = SILENT) -> Run:
@@ -72,7 +73,8 @@ Pruned = tuple[nn.Module, Plan, tuple[Curve, ...]]
 
 def _one_shot(settings: PruneSettings, target: Subject, recorder: Recorder, progress: Progress) -> Pruned:
     pruning, training = settings.pruning, settings.training
-    batches = target.batches(samples(target.data, pruning.calibration, 0, settings.seed).calibration)
+    drawn = samples(target.data, pruning.calibration, EXAMINED, settings.seed)
+    batches = target.batches(drawn.calibration)
     plan = make_plan(
         target.net,
         target.example,
@@ -88,14 +90,15 @@ def _one_shot(settings: PruneSettings, target: Subject, recorder: Recorder, prog
     small = carry_out(target.net, plan, recycle=pruning.recycle, calibration=batches, seed=settings.seed, progress=progress)
     if training.epochs == 0:
         return small, plan, ()
-    recorder.update(data=described(target.data), widths=plan.layers)
+    training, teaching = taught(training, target, drawn.selection, progress)
+    recorder.update(data=described(target.data), widths=plan.layers, notes=(f"Recovery: {teaching}.",))
     small, curve = fit(
         small,
         target.data.train,
         recipe_of(training, target.data.flip),
         preprocess=target.preprocess,
         seed=settings.seed,
-        teacher=target.net if training.distill > 0 else None,
+        teacher=target.net if training.distill else None,
         evaluate=target.data.test,
         checkpoint=recorder.folder.path(STATE),
         name="Recover the pruned network",

@@ -20,7 +20,7 @@ from gleanet.measure import compare
 from gleanet.nn import load, save
 from gleanet.pipeline.recording import Recorder, described, recorded, saved_settings
 from gleanet.pipeline.subject import BATCH, Samples, Subject, samples, subject
-from gleanet.pipeline.train import recipe_of
+from gleanet.pipeline.train import recipe_of, taught
 from gleanet.prune import Plan, carry_out, find_groups
 from gleanet.prune import plan as make_plan
 from gleanet.quantize import USUAL_DROP, Choice, quantize
@@ -37,6 +37,7 @@ class _Job:
     samples: Samples
     recorder: Recorder
     progress: Progress
+    teaching: str
 
     def path(self, name: str) -> Path:
         return self.recorder.folder.path(name)
@@ -71,7 +72,10 @@ def shrink(settings: ShrinkSettings | None, *, out: Path | None = None, resume: 
         drawn = samples(
             target.data, max(settings.pruning.calibration, settings.quantizing.calibration), settings.quantizing.selection, settings.seed
         )
-        job = _Job(settings, target, drawn, recorder, progress)
+        training, teaching = settings.training, ""
+        if training.epochs > 0:
+            training, teaching = taught(training, target, drawn.selection, progress)
+        job = _Job(replace(settings, training=training), target, drawn, recorder, progress, teaching)
         plan = _plan(job)
         recorder.update(data=described(target.data), widths=plan.layers)
         return _carry_on(job, plan)
@@ -156,7 +160,7 @@ def _fine_tune(job: _Job, net: nn.Module, name: str) -> tuple[nn.Module, Curve]:
         recipe,
         preprocess=job.subject.preprocess,
         seed=job.settings.seed,
-        teacher=job.subject.net if training.distill > 0 else None,
+        teacher=job.subject.net if training.distill else None,
         evaluate=job.subject.data.test,
         checkpoint=job.path(f"{STEPS}/{name.split()[0]}.state"),
         name=name.capitalize(),
@@ -246,10 +250,7 @@ def _recipe_note(job: _Job) -> str:
         return "No training: channels were chosen and layers refitted on unlabelled images alone."
     peak = max((point.lr for curve in job.recorder.run.curves for point in curve.points), default=0.0)
     lr = f"about {peak:.2g} (range test)" if training.lr is None else f"{training.lr:g}"
-    teacher = (
-        f", the given network as teacher (weight {training.distill:g}, temperature {training.temperature:g})" if training.distill else ""
-    )
     return (
         f"Fine-tuning: {training.epochs:g} epochs of SGD with Nesterov momentum, batch {training.batch_size}, peak learning rate {lr}, "
-        f"warm-up and cosine, weight decay {training.weight_decay:g}, crops{' and flips' if job.subject.data.flip else ''}{teacher}."
+        f"warm-up and cosine, weight decay {training.weight_decay:g}, crops{' and flips' if job.subject.data.flip else ''}; {job.teaching}."
     )

@@ -15,9 +15,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from gleanet.nn.activations import BeaMish, is_activation
-from gleanet.prune.calls import Counts, follow_call, give_up, like, note_offset, split_dims, tensors
+from gleanet.prune.calls import follow_call
 from gleanet.prune.labels import Labels, distinct, per_channel, varies
 from gleanet.prune.layers import CONVS, NORMS, TRANSPOSED, group_count, is_depthwise, widths
+from gleanet.prune.sizes import Counts
+from gleanet.prune.values import give_up, like, note_offset, split_dims, tensors
 
 POOLS = (
     nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.LPPool1d, nn.LPPool2d,

@@ -37,10 +37,14 @@ class _Shortcut:
 
 @dataclass(frozen=True)
 class _Job:
-    """A layer to refit: the output positions it keeps (None: all), the batch-norm behind it, and the shortcut it is added to."""
+    """A layer to refit: the output positions it keeps (None: all), the batch-norm behind it, and the shortcut it is added to.
+
+    ``given`` [out] is what removal has added to the layer's output already, by the mean of that batch-norm.
+    """
 
     kept: Tensor | None
     norm: nn.Module | None
+    given: Tensor | None
     shortcut: _Shortcut | None
 
 
@@ -97,7 +101,7 @@ def recycle_features(
     per_image = -(-ROWS // sum(len(b) for b in batches))
     generator = torch.Generator().manual_seed(seed)
     full, slim = (_Walk(dict(net.named_modules()), batches) for net in (dense, small))
-    jobs = _jobs(plan, grouping, slim.modules)
+    jobs = _jobs(plan, grouping, full.modules, slim.modules)
     order = _order(jobs)
     last_use = {needed: node for node in order for needed in _needs(node, jobs)}
     with evaluating(dense, small), progress.task("Recycle features", len(jobs), "layers") as advance:
@@ -111,7 +115,7 @@ def recycle_features(
                 del full.values[dead], slim.values[dead]
 
 
-def _jobs(plan: Plan, grouping: Grouping, modules: dict[str, nn.Module]) -> dict[fx.Node, _Job]:
+def _jobs(plan: Plan, grouping: Grouping, dense: dict[str, nn.Module], modules: dict[str, nn.Module]) -> dict[fx.Node, _Job]:
     """The layers that read pruned channels and can be solved for, by node, in the order of the graph."""
     known, lost, kept = grouping.named(), set[str](), _kept_rows(plan, grouping)
     for part in plan.groups:
@@ -123,8 +127,16 @@ def _jobs(plan: Plan, grouping: Grouping, modules: dict[str, nn.Module]) -> dict
         path = str(node.target)
         if node.op == "call_module" and path in lost and counts[path] == 1 and refittable(modules[path]):
             norm = modules[norms[path]] if path in norms else None
-            jobs[node] = _Job(kept.get(path), norm, _shortcut(node, norm, modules[path], jobs))
+            given = None if norm is None else _mean(dense[norms[path]], kept.get(path)) - _mean(norm, None)
+            jobs[node] = _Job(kept.get(path), norm, given, _shortcut(node, norm, modules[path], jobs))
     return jobs
+
+
+def _mean(norm: nn.Module, kept: Tensor | None) -> Tensor:
+    """A copy of a batch-norm's mean, of its kept entries."""
+    mean = norm.running_mean
+    assert isinstance(mean, Tensor)
+    return mean.clone() if kept is None else mean[kept]
 
 
 def _kept_rows(plan: Plan, grouping: Grouping) -> dict[str, Tensor]:
@@ -207,7 +219,10 @@ def _refit(node: fx.Node, job: _Job, full: _Walk, slim: _Walk, per_image: int, g
 def _lacking(module: nn.Module, x: Tensor, job: _Job, index: int, target: Tensor, full: _Walk, slim: _Walk) -> Tensor:
     """What a layer's output lacks, of the shape of that output, the shortcut's loss included."""
     dim = target.dim() - 1 if isinstance(module, nn.Linear) else 1
+    shape = [-1 if d == dim else 1 for d in range(target.dim())]
     lacking: Tensor = (target if job.kept is None else target.index_select(dim, job.kept)) - module(x)
+    if job.given is not None:
+        lacking -= job.given.reshape(shape)
     if job.shortcut is None:
         return lacking
     whole, pruned = (walk.values[job.shortcut.node][index] for walk in (full, slim))
@@ -217,7 +232,7 @@ def _lacking(module: nn.Module, x: Tensor, job: _Job, index: int, target: Tensor
         return lacking
     usable = job.shortcut.scale.abs() > FAINTEST
     factor = torch.where(usable, 1 / torch.where(usable, job.shortcut.scale, 1.0), 0.0)
-    lacking += (whole - pruned) * factor.reshape([-1 if d == dim else 1 for d in range(lacking.dim())])
+    lacking += (whole - pruned) * factor.reshape(shape)
     return lacking
 
 

@@ -80,12 +80,14 @@ def trace(model: nn.Module, example_input: torch.Tensor) -> fx.GraphModule:
     with evaluating(model):
         try:
             traced = fx.GraphModule(model, _graph(model))
-            _refuse_attention(traced)
-            ShapeProp(traced).propagate(example_input[:1])
-        except ModelError:
-            raise
         except Exception as error:  # fx and user code raise anything here; the user needs the sentence, not the family
-            raise ModelError(_explain(model, error)) from error
+            why = "torch.fx cannot follow code whose course, or whose new tensors' sizes, depend on the input"
+            raise ModelError(f"cannot trace {_explain(model, error)} ({why})") from error
+        _refuse_attention(traced)
+        try:
+            ShapeProp(traced).propagate(example_input[:1])
+        except Exception as error:  # as above
+            raise ModelError(f"cannot run {_explain(model, error)} (the example input is {list(example_input.shape)})") from error
     return traced
 
 
@@ -97,7 +99,7 @@ def _graph(model: nn.Module) -> fx.Graph:
     optional = {
         name: parameter.default
         for name, parameter in list(inspect.signature(model.forward).parameters.items())[1:]
-        if parameter.default is not inspect.Parameter.empty
+        if parameter.kind is inspect.Parameter.POSITIONAL_OR_KEYWORD and parameter.default is not inspect.Parameter.empty
     }
     opaque: set[str] = set()
     while True:
@@ -164,6 +166,4 @@ def _explain(model: nn.Module, error: BaseException) -> str:
             place = f" at {file}:{traceback.tb_lineno}"
         traceback = traceback.tb_next
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".;")
-    return (
-        f"cannot trace {type(model).__name__}{place}: {first_line}; make its forward free of control flow that depends on values or shapes"
-    )
+    return f"{type(model).__name__}{place}: {first_line}"

@@ -112,17 +112,7 @@ def quantize(
     target = _target(Path(source), out)
     given = _prepare(Path(source), calibration, evaluate, threads, progress)
     with tempfile.TemporaryDirectory(prefix="gleanet-") as folder:
-        files: dict[str, Path] = {}
-        trials: list[Trial] = []
-        with progress.task("Quantize", len(methods), "methods") as advance:
-            for candidate in methods:
-                file = Path(folder) / f"{candidate.name}.onnx"
-                trials.append(_try(given, candidate, file))
-                if trials[-1].verdict != "failed":
-                    files[candidate.name] = file
-                advance(1)
-        if not files:
-            raise QuantizationError(f"no method gives a file of {given.path} that runs: {trials[0].method}: {trials[0].reason}")
+        trials, files = _try_all(given, methods, Path(folder), progress)
         shape = tuple(given.images.shape[1:])
         paths = [given.path, *files.values()]
         times = latency(paths, batches=batches, threads=threads, give_up=HOPELESS, image_shape=shape, seed=seed, progress=progress)
@@ -170,6 +160,22 @@ def _checked(session: Session, batches: Iterable[NDArray[Any]]) -> Iterable[NDAr
         if len(batch):
             check_images(session, batch)
             yield batch
+
+
+def _try_all(given: _Source, methods: Sequence[Method], folder: Path, progress: Progress) -> tuple[list[Trial], dict[str, Path]]:
+    """A trial of every method, and the files of those that run."""
+    trials: list[Trial] = []
+    files: dict[str, Path] = {}
+    with progress.task("Quantize", len(methods), "methods") as advance:
+        for candidate in methods:
+            file = folder / f"{candidate.name}.onnx"
+            trials.append(_try(given, candidate, file))
+            if trials[-1].verdict != "failed":
+                files[candidate.name] = file
+            advance(1)
+    if not files:
+        raise QuantizationError(f"no method gives a file of {given.path} that runs: {trials[0].method}: {trials[0].reason}")
+    return trials, files
 
 
 def _try(given: _Source, method: Method, file: Path) -> Trial:

@@ -349,6 +349,11 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "moves": Moves,
 }
 
+# One of each kind, for tests that need not see every spelling of a flatten or every activation.
+KINDS = sorted(
+    NETS.keys() - {f"chain-{way}" for way in ("size", "shape", "torch", "permute")} - {"resnet20", "resnet8-mish", "norm-instance"}
+)
+
 
 def lively(net: nn.Module, seed: int = 0, dtype: torch.dtype = torch.float64) -> nn.Module:
     """The network with every parameter and running statistic away from what constructors give, in evaluation mode."""
