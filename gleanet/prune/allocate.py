@@ -116,7 +116,10 @@ def allocate(
             f"{ceil(1000 * least / cost.macs_before) / 1000:.3f}; ask for more MACs, a lower floor or align=1"
         )
     lanes = LANES if align > 1 else 1
-    values = {name: Value(_sorted_worth(s, comparable), max(1, cost.saved_by_one(name)), lanes) for name, s in scores.items()}
+    values = {
+        name: Value(_sorted_worth(s, comparable), max(1, cost.saved_by_one(name)), lanes // int(np.gcd(lanes, cost.multiples[name])))
+        for name, s in scores.items()
+    }
     widths = _uniform(cost, steps, goal) if kind == "uniform" else _global(cost, steps, values, goal)
     widths = _fill(cost, steps, widths, values, goal)
     block = align

@@ -90,7 +90,7 @@ def quantize(
             with one. Read once, in constant memory; n may vary.
         evaluate: batches (images, labels) to measure accuracy on; read once and kept.
         method: ``auto``, ``all``, or names of :data:`gleanet.quantize.methods.METHODS` separated by commas.
-        max_drop: percentage points of accuracy that may be lost against the float file on the same images. None: half a point, or, where
+        max_drop: percentage points of accuracy that may be lost against the float file on the same images. None: one point, or, where
             every method loses more, as much as the most accurate one loses.
         out: where the chosen file goes: a path that ends in .onnx, or a folder (``<stem>.int8.onnx`` in it). Default: beside the source.
         threads, batches: how it will be run; speed is judged by the mean over these batch sizes of the time relative to the float file.

@@ -288,6 +288,19 @@ def test_every_data_free_criterion_and_one_of_ones_own(criterion: str) -> None:
         assert float((logits(fcr.finish(), images(2)) - logits(net, images(2))).abs().max()) <= 1e-12
 
 
+def test_random_ranks_are_drawn_anew_each_time_and_come_from_the_seed() -> None:
+    def kept(seed: int) -> list[tuple[int, ...]]:
+        fcr = FCR(lively(build("resnet8", seed=0)), X, flops=0.5, total_steps=10, interval=1, criterion="random", seed=seed)
+        made = [fcr.plan.groups[2].keep]
+        for _ in range(3):
+            fcr.step()
+            made.append(fcr.plan.groups[2].keep)
+        return made
+
+    assert kept(0) == kept(0) != kept(1)
+    assert len(set(kept(0))) == 4
+
+
 def test_scores_see_the_network_as_it_is_now() -> None:
     net, seen = lively(build("resnet8", seed=0)), []
 

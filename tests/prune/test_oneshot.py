@@ -7,7 +7,7 @@ import torch
 
 from gleanet.core.errors import BudgetError, ModelError, SettingsError
 from gleanet.nn import build, cost
-from gleanet.prune import Member, carry_out, find_groups, plan, prune
+from gleanet.prune import Member, apply, carry_out, find_groups, plan, prune
 from gleanet.prune.collect import recycle_weights
 from tests.prune.nets import KINDS, NETS, Grouped, OptionB, UpAndDown, images, lively, logits
 
@@ -23,6 +23,14 @@ def test_it_is_a_plan_carried_out() -> None:
         other = carry_out(net, chosen, recycle=recycle, calibration=CALIBRATION)
         assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in small.state_dict().items())
         assert cost(small, X).macs == chosen.macs_after
+
+
+def test_weights_are_recycled_before_the_channels_go() -> None:
+    net = lively(build("resnet8", seed=0))
+    chosen, mixed = plan(net, X, flops=0.5), copy.deepcopy(net)
+    recycle_weights(mixed, chosen, find_groups(mixed, X))
+    expected, small = apply(mixed, chosen), prune(net, X, flops=0.5, recycle="weights")
+    assert all(torch.equal(tensor, expected.state_dict()[name]) for name, tensor in small.state_dict().items())
 
 
 def test_defaults_follow_from_the_calibration_images() -> None:

@@ -183,6 +183,24 @@ def test_the_original_its_mode_the_images_and_random_numbers_are_left_alone(name
     assert all(torch.equal(batch, other) for batch, other in zip(given, CALIBRATION, strict=True))
 
 
+def test_a_network_that_works_in_place_on_its_input_does_not_change_the_images() -> None:
+    net = lively(nn.Sequential(nn.ReLU(inplace=True), conv_bn(3, 8), conv_bn(8, 8), Head(8)))
+    given = CALIBRATION[0].clone()
+    grouping = find_groups(net, images(1))
+    plan = keeping(grouping, {"1.0": (0, 1, 2)})
+    recycle_features(net, apply(net, plan, grouping=grouping), plan, grouping, [given])
+    assert torch.equal(given, CALIBRATION[0])
+
+
+def test_a_layer_that_is_called_twice_is_left_as_it_is() -> None:
+    net = lively(NETS["heads"]())
+    grouping = find_groups(net, images(1))
+    plan = random_plan(grouping, 0)
+    small, plain = carry_out(net, plan, calibration=CALIBRATION, grouping=grouping), apply(net, plan, grouping=grouping)
+    assert torch.equal(small.get_parameter("shared.0.weight"), plain.get_parameter("shared.0.weight"))
+    assert not torch.equal(small.get_parameter("first.fc.weight"), plain.get_parameter("first.fc.weight"))
+
+
 def test_the_seed_makes_it() -> None:
     net = lively(build("resnet8", seed=0), dtype=torch.float32)
     batches = [images(600, dtype=torch.float32)]  # so many that positions are sampled

@@ -144,6 +144,21 @@ def test_modes_of_all_modules_are_left_as_they_were() -> None:
     assert [module.training for module in net.modules()] == before
 
 
+class OneFilterTwoNorms(nn.Module):
+    """A convolution that is called twice, each time with a norm of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.shared, self.norm1, self.norm2, self.head = conv_bn(3, 8), conv(8, 8), nn.BatchNorm2d(8), nn.BatchNorm2d(8), Head(8)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.norm2(self.shared(F.relu(self.norm1(self.shared(self.stem(x))))))))  # type: ignore[no-any-return]
+
+
+def test_a_layer_that_is_called_twice_has_no_norm_of_its_own() -> None:
+    assert batch_norms_behind(trace(lively(OneFilterTwoNorms()), images(1))) == {"stem.0": "stem.1"}
+
+
 def test_batch_norm_behind_a_layer_needs_to_be_its_only_reader() -> None:
     behind = batch_norms_behind(trace(lively(OptionB()), images(1)))
     assert behind["stem.0"] == "stem.1"
