@@ -8,6 +8,8 @@ TORCH_INDEX ?=
 # The stamp's name holds a checksum of what was installed and where: it is renewed when one of these changes, and only then.
 STAMP := $(VENV)/installed-$(shell { pwd; cat pyproject.toml constraints.txt; } | cksum | tr ' ' -)
 DEMO := runs/demo
+# One worker a core, one thread a worker: threads of several workers would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-all install lint types format pins clean
@@ -21,10 +23,10 @@ demo: $(STAMP)  ## train a small network on real digits, halve its work, quantiz
 	$(PY) -m gleanet shrink $(DEMO)-base/model.gleanet --data digits --flops 0.5 --epochs 5 --lr 0.02 --fair-baseline --out $(DEMO)
 
 test: lint types  ## style, types and the quick tests
-	$(PY) -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: lint types  ## style, types and every test, the slow ones too
-	$(PY) -m pytest
+	$(PYTEST)
 
 install: $(STAMP)  ## only create .venv and install into it
 

@@ -59,27 +59,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except GleanetError as error:
         print_error(str(error))
         return error.exit_code
-    except (typer.Abort, KeyboardInterrupt) as stop:
-        print_error("interrupted" + "".join(f"; {note}" for note in _notes(stop)))
-        return INTERRUPTED
+    except (typer.Abort, KeyboardInterrupt):
+        code = INTERRUPTED
     except BrokenPipeError:  # the reader of our output went away (`| head`): nothing is wrong
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (OSError, MemoryError) as error:
         print_error(f"{type(error).__name__}: {error}")
         return 1
+    if code == INTERRUPTED:  # Ctrl-C outside of a run: there is nothing to go on with
+        print_error("interrupted")
     return code if isinstance(code, int) else 0
 
 
 def _command(arguments: Sequence[str]) -> str:
     known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback} | {"runs"}
     return next((f"{word} " for word in arguments if word in known), "")
-
-
-def _notes(error: BaseException | None) -> list[str]:
-    """What the pipeline noted on an interruption (how to resume), through whatever it was wrapped in."""
-    found: list[str] = []
-    while error is not None:
-        found += getattr(error, "__notes__", [])
-        error = error.__cause__ or error.__context__
-    return found

@@ -9,7 +9,8 @@
     │   └── SettingsError        unknown key, value out of range
     ├── ExportError              the exported file does not compute what the network computes
     ├── QuantizationError        no method gives a file that loads
-    └── StoreError               a file or run folder cannot be written or read back
+    ├── StoreError               a file or run folder cannot be written or read back
+    └── Interrupted              exit code 130: stopped by Ctrl-C after the state was saved; says how to go on
 
 A message says what is wrong, with which value, and what to do, in one line.
 """
@@ -55,3 +56,7 @@ class QuantizationError(GleanetError):
 
 class StoreError(GleanetError):
     pass
+
+
+class Interrupted(GleanetError):
+    exit_code = 130

@@ -146,8 +146,10 @@ def check_pruning(pruning: Pruning, training: Training) -> None:
 
 
 def plain(settings: object) -> dict[str, Any]:
-    """Settings as JSON values, for a run's record."""
-    return asdict(settings)  # type: ignore[call-overload,no-any-return]
+    """Settings as JSON values, for a run's record; the same whether they were just made or read back (``0`` for a float is ``0.0``)."""
+    given: dict[str, Any] = asdict(settings)  # type: ignore[call-overload]
+    exact: Any = msgspec.convert(given, type(settings))
+    return asdict(exact)
 
 
 def command_line(command: str, settings: Mapping[str, Any]) -> list[str] | None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from gleanet.core import host, store
-from gleanet.core.errors import SettingsError, StoreError
+from gleanet.core.errors import Interrupted, SettingsError, StoreError
 from gleanet.core.records import Run
 from gleanet.core.store import RunFolder
 from gleanet.data import Dataset
@@ -44,6 +44,7 @@ def recorded(command: str, model: str, settings: dict[str, Any], *, out: Path | 
 
     Raises:
         BadInput, StoreError: see :mod:`gleanet.core.store`.
+        Interrupted: on Ctrl-C, with the line that says how to go on.
     """
     started = datetime.now(UTC)
     folder = store.resume(resume) if resume else store.create(out, model, now=started)
@@ -63,11 +64,14 @@ def recorded(command: str, model: str, settings: dict[str, Any], *, out: Path | 
         recorder = Recorder(folder, replace(fresh, started=before.started) if before else fresh, spent=before.seconds if before else 0.0)
         try:
             yield recorder
-        except BaseException as error:
+        except KeyboardInterrupt as stop:
+            if not _has_artefacts(folder):
+                raise Interrupted("interrupted before anything was done") from stop
+            recorder.update(status="interrupted")
+            raise Interrupted(f"interrupted: go on with gleanet {command} --resume {folder.folder}") from stop
+        except BaseException:
             if _has_artefacts(folder):
-                status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
-                recorder.update(status=status)
-                error.add_note(f"go on with: gleanet {command} --resume {folder.folder}")
+                recorder.update(status="failed")
             raise
         if recorder.run.status == "running":
             recorder.update(status="done")

@@ -56,7 +56,7 @@ def shrink(settings: ShrinkSettings | None, *, out: Path | None = None, resume: 
 
     Raises:
         GleanetError: one of the family, each with its line; the run's folder then says how far it came.
-        KeyboardInterrupt: after the state was saved; ``resume`` goes on from there.
+        Interrupted: by Ctrl-C, after the state was saved; ``resume`` goes on from there.
     """
     settings = settings or saved_settings(resume, "shrink", ShrinkSettings)
     with recorded("shrink", settings.model, plain(settings), out=out, resume=resume) as recorder:
