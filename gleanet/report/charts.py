@@ -157,10 +157,15 @@ def _labels(points: Sequence[_Point], domain_x: tuple[float, float], domain_y: t
         values: list[Encoding] = []
         for p in side:
             y = max(p.value, values[-1]["y"] + line) if values else p.value
-            values.append({"ms": p.ms, "y": y, "name": p.name if len(p.name) <= 26 else p.name[:25] + "…"})
+            values.append({"ms": p.ms, "y": y, "name": _shortened(p.name, shape)})
         mark = alt.Chart(_data(values)).mark_text(align=align, dx=dx, color=INK)
         layers.append(mark.encode(x="ms:Q", y="y:Q", text="name:N"))
     return layers
+
+
+def _shortened(name: str, shape: Shape) -> str:
+    room = shape.width // 13  # letters that fit beside a point, on the side with more room
+    return name if len(name) <= room else name[: room - 1] + "…"
 
 
 def _data(values: list[Encoding]) -> Any:
