@@ -1,7 +1,7 @@
 """Write every generated table and picture of README and docs from the result files in ``benchmarks/results``.
 
     python benchmarks/tables.py            # write
-    python benchmarks/tables.py --check    # exit 1 where a file would change (run by the tests)
+    python benchmarks/tables.py --check    # exit 1 where a file would change
 
 A generated block stands between ``<!-- NAME: ... -->`` and ``<!-- /NAME -->``.
 """
