@@ -33,15 +33,7 @@ def prune(settings: PruneSettings | None, *, out: Path | None = None, resume: st
     """
     settings = settings or saved_settings(resume, "prune", PruneSettings)
     with recorded("prune", settings.model, plain(settings), out=out, resume=resume) as recorder:
-        target = subject(
-            settings.model,
-            settings.data,
-            weights=settings.weights,
-            activation=None,
-            seed=settings.seed,
-            device=settings.device,
-            progress=progress,
-        )
+        target = subject(settings, progress=progress)
         before = accuracy_on_test(target, progress)
         work = _in_training if settings.in_training else _one_shot
         small, plan, curves = work(settings, target, recorder, progress)

@@ -60,15 +60,7 @@ def shrink(settings: ShrinkSettings | None, *, out: Path | None = None, resume: 
     """
     settings = settings or saved_settings(resume, "shrink", ShrinkSettings)
     with recorded("shrink", settings.model, plain(settings), out=out, resume=resume) as recorder:
-        target = subject(
-            settings.model,
-            settings.data,
-            weights=settings.weights,
-            activation=settings.activation,
-            seed=settings.seed,
-            device=settings.device,
-            progress=progress,
-        )
+        target = subject(settings, activation=settings.activation, progress=progress)
         drawn = samples(
             target.data, max(settings.pruning.calibration, settings.quantizing.calibration), settings.quantizing.selection, settings.seed
         )

@@ -10,7 +10,7 @@ from torch import nn
 from gleanet.core.errors import ModelError, SettingsError
 from gleanet.core.progress import Progress
 from gleanet.core.records import Preprocess
-from gleanet.core.settings import Device
+from gleanet.core.settings import Device, PruneSettings, ShrinkSettings, TrainSettings
 from gleanet.data import Dataset, ImageSet, calibration, load, to_input
 from gleanet.nn import architecture_of, build, set_architecture
 
@@ -45,23 +45,22 @@ class Subject:
         ]
 
 
-def subject(
-    model: str, data: str, *, weights: str | None, activation: str | None, seed: int, device: Device, progress: Progress
-) -> Subject:
+def subject(settings: ShrinkSettings | TrainSettings | PruneSettings, *, activation: str | None = None, progress: Progress) -> Subject:
     """Load the data, build the network for its classes, and put it on the device.
 
     Raises:
         DataError, ModelError, CheckpointError: see :func:`gleanet.data.load` and :func:`gleanet.nn.build`.
         SettingsError: a GPU is asked for and there is none.
     """
-    where = pick_device(device)
-    dataset = load(data, progress=progress)
-    net = build(model, weights=weights, num_classes=len(dataset.classes), activation=activation, seed=seed)
+    where = pick_device(settings.device)
+    dataset = load(settings.data, progress=progress)
+    classes = len(dataset.classes)
+    net = build(settings.model, weights=settings.weights, num_classes=classes, activation=activation, seed=settings.seed)
     shape = (3, int(dataset.test.images.shape[2]), int(dataset.test.images.shape[3]))
     record = architecture_of(net)
     if record.classes and record.classes != dataset.classes:
         theirs, ours = ", ".join(record.classes[:3]), ", ".join(dataset.classes[:3])
-        raise ModelError(f"{model} tells {theirs}, ... apart, {dataset.name} has {ours}, ...: use the data it was trained for")
+        raise ModelError(f"{settings.model} tells {theirs}, ... apart, {dataset.name} has {ours}, ...: use the data it was trained for")
     set_architecture(net, replace(record, classes=dataset.classes, input_shape=shape))
     return Subject(net.to(where), dataset, where)
 
