@@ -1,10 +1,15 @@
 """One-shot recycling of features: what the removed channels gave to the next layer is given back by the kept ones (DESIGN 5.4).
 
-Front to back, each layer that lost inputs is solved anew by ridge regression, so that on the kept channels of the *already pruned*
-network it yields what it yielded in the *original* network. Where a residual add follows, the target also contains what the
+Front to back, each layer behind the first loss is solved anew by ridge regression, so that on the kept channels of the *already
+pruned* network it yields what it yielded in the *original* network. Where a residual add follows, the target also contains what the
 shortcut has lost so far: errors of earlier blocks are corrected instead of passed on. After Y. He et al., "Channel Pruning for
-Accelerating Very Deep Neural Networks" (ICCV 2017, section 3.2.2), which reconstructs from the original network's inputs and without
-the shortcut's error in the target.
+Accelerating Very Deep Neural Networks" (ICCV 2017, section 3.2.2), which reconstructs from the original network's inputs, only the
+layers that lost some, and without the shortcut's error in the target.
+
+Where a ReLU follows, a second solve asks less: what is negative in the original network need only become negative (after X. Zhang
+et al., "Accelerating Very Deep Convolutional Networks for Classification and Detection", TPAMI 2016, section 3.2). Each was measured on
+ResNet-20 at 50 and 30 % of the MACs, one-shot: only layers that lost inputs 81.2, 66.5 %; all layers 82.6, 71.8 %; and the second
+solve 83.0, 73.6 %; more solves add 0.1 to 0.6 for their time.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,34 +23,28 @@ from torch import Tensor, fx, nn
 from gleanet.core.progress import SILENT, Progress
 from gleanet.prune.apply import add_to_output
 from gleanet.prune.groups import Grouping
-from gleanet.prune.layers import BATCH_NORMS, group_count, weight_of, widths
-from gleanet.prune.least_squares import LARGEST, ROWS, Moments, columns, image_batches, refittable, ridged, rows_and_places
+from gleanet.prune.layers import BATCH_NORMS, weight_of, widths
+from gleanet.prune.least_squares import LARGEST, ROWS, Regression, columns, image_batches, refittable, rows_and_places
 from gleanet.prune.plan import Plan
 from gleanet.prune.trace import batch_norms_behind, call_name, calls, evaluating
 
-RIDGE = 1e-3
 FAINTEST = 1e-3  # batch-norm scales below this cannot carry a correction of the shortcut
 
 
 @dataclass(frozen=True)
-class _Shortcut:
-    """The other operand of the add behind a layer, and the scale [out] between the layer's output and the add's input."""
-
-    node: fx.Node
-    scale: Tensor
-
-
-@dataclass(frozen=True)
 class _Job:
-    """A layer to refit: the output positions it keeps (None: all), the batch-norm behind it, and the shortcut it is added to.
+    """A layer to refit: the output positions it keeps (None: all), and what stands between its output and the next activation.
 
-    ``given`` [out] is what removal has added to the layer's output already, by the mean of that batch-norm.
+    ``dense_norm``, ``norm``: the batch-norm behind it in both networks. ``shortcut``: the other operand of the add behind that.
+    ``scale`` [out]: from the layer's output to the input of the add, 1 without a norm. ``rectified``: a ReLU alone reads the result.
     """
 
     kept: Tensor | None
+    dense_norm: nn.Module | None
     norm: nn.Module | None
-    given: Tensor | None
-    shortcut: _Shortcut | None
+    shortcut: fx.Node | None
+    scale: Tensor
+    rectified: bool
 
 
 @dataclass
@@ -84,7 +83,7 @@ def recycle_features(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> None:
-    """Refit, in place, every layer of ``small`` that lost inputs: linear layers and 2-d convolutions, grouped ones too.
+    """Refit, in place, every layer of ``small`` whose input has changed: linear layers and 2-d convolutions, grouped ones too.
 
     Layers that are called twice, and 1-d, 3-d and transposed convolutions, are left as they are; what they lack is part of the next
     layer's target. A layer with more than ``LARGEST`` columns only has its mean output restored.
@@ -116,27 +115,30 @@ def recycle_features(
 
 
 def _jobs(plan: Plan, grouping: Grouping, dense: dict[str, nn.Module], modules: dict[str, nn.Module]) -> dict[fx.Node, _Job]:
-    """The layers that read pruned channels and can be solved for, by node, in the order of the graph."""
-    known, lost, kept = grouping.named(), set[str](), _kept_rows(plan, grouping)
-    for part in plan.groups:
-        if len(part.keep) < part.channels:
-            lost.update(m.path for m in known[part.name].consumers())
+    """The layers whose input differs from the original network's and that can be solved for, by node, in the order of the graph."""
+    narrowed, kept = _narrowed(plan, grouping), _kept_rows(plan, grouping)
     norms, counts = batch_norms_behind(grouping.traced), calls(grouping.traced)
     jobs: dict[fx.Node, _Job] = {}
+    changed = set[fx.Node]()
     for node in grouping.traced.graph.nodes:
         path = str(node.target)
-        if node.op == "call_module" and path in lost and counts[path] == 1 and refittable(modules[path]):
-            norm = modules[norms[path]] if path in norms else None
-            given = None if norm is None else _mean(dense[norms[path]], kept.get(path)) - _mean(norm, None)
-            jobs[node] = _Job(kept.get(path), norm, given, _shortcut(node, norm, modules[path], jobs))
+        differs = not changed.isdisjoint(node.all_input_nodes)
+        if differs or (node.op == "call_module" and path in narrowed):
+            changed.add(node)
+        if differs and node.op == "call_module" and counts[path] == 1 and refittable(modules[path]):
+            norm = norms.get(path)
+            tail, scale = _tail(node, None if norm is None else modules[norm], modules[path])
+            shortcut = _shortcut(tail, node, jobs)
+            end = tail if shortcut is None else next(iter(tail.users))
+            pair = (None, None) if norm is None else (dense[norm], modules[norm])
+            jobs[node] = _Job(kept.get(path), *pair, shortcut, scale, _is_rectified(end, modules))
     return jobs
 
 
-def _mean(norm: nn.Module, kept: Tensor | None) -> Tensor:
-    """A copy of a batch-norm's mean, of its kept entries."""
-    mean = norm.running_mean
-    assert isinstance(mean, Tensor)
-    return mean.clone() if kept is None else mean[kept]
+def _narrowed(plan: Plan, grouping: Grouping) -> set[str]:
+    """Paths of all modules that lost something."""
+    known = grouping.named()
+    return {m.path for part in plan.groups if len(part.keep) < part.channels for m in known[part.name].members}
 
 
 def _kept_rows(plan: Plan, grouping: Grouping) -> dict[str, Tensor]:
@@ -151,26 +153,39 @@ def _kept_rows(plan: Plan, grouping: Grouping) -> dict[str, Tensor]:
     return {path: mask.nonzero().flatten() for path, mask in result.items() if not bool(mask.all())}
 
 
-def _shortcut(node: fx.Node, norm: nn.Module | None, module: nn.Module, jobs: dict[fx.Node, _Job]) -> _Shortcut | None:
+def _tail(node: fx.Node, norm: nn.Module | None, module: nn.Module) -> tuple[fx.Node, Tensor]:
+    """The node behind a layer's batch-norm, or the layer's own, and the scale [out] between the two."""
+    if not isinstance(norm, BATCH_NORMS) or norm.running_var is None:
+        return node, torch.ones(widths(module)[0]).to(weight_of(module))
+    gamma = norm.weight.detach() if norm.affine else torch.ones_like(norm.running_var)
+    return next(iter(node.users)), gamma / (norm.running_var + norm.eps).sqrt()
+
+
+def _shortcut(tail: fx.Node, node: fx.Node, jobs: dict[fx.Node, _Job]) -> fx.Node | None:
     """The shortcut that is added to a layer's (normalised) output, if that can be computed before the layer is refitted."""
-    tail, scale = node, torch.ones(widths(module)[0]).to(weight_of(module))
-    if isinstance(norm, BATCH_NORMS) and norm.running_var is not None:
-        tail = next(iter(node.users))
-        gamma = norm.weight.detach() if norm.affine else torch.ones_like(norm.running_var)
-        scale = gamma / (norm.running_var + norm.eps).sqrt()
     users = list(tail.users)
     if len(users) != 1 or call_name(users[0]) not in ("add", "add_", "iadd") or len(users[0].args) != 2 or users[0].kwargs:
         return None
     others = [a for a in users[0].args if a is not tail]
     if len(others) != 1 or not isinstance(others[0], fx.Node) or _depends(others[0], node, jobs):
         return None
-    return _Shortcut(others[0], scale)
+    return others[0]
+
+
+def _is_rectified(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
+    """Whether a ReLU is all that reads a value."""
+    users = list(node.users)
+    if len(users) != 1:
+        return False
+    if users[0].op == "call_module":
+        return isinstance(modules[str(users[0].target)], nn.ReLU)
+    return users[0].op in ("call_function", "call_method") and call_name(users[0]) in ("relu", "relu_")
 
 
 def _needs(node: fx.Node, jobs: dict[fx.Node, _Job]) -> list[fx.Node]:
     """Nodes whose values must be there when a node's turn comes: its inputs first, then its shortcut."""
     job = jobs.get(node)
-    return [*node.all_input_nodes, *([job.shortcut.node] if job and job.shortcut else [])]
+    return [*node.all_input_nodes, *([job.shortcut] if job and job.shortcut else [])]
 
 
 def _depends(node: fx.Node, on: fx.Node, jobs: dict[fx.Node, _Job]) -> bool:
@@ -200,53 +215,72 @@ def _order(jobs: dict[fx.Node, _Job]) -> list[fx.Node]:
 
 
 def _refit(node: fx.Node, job: _Job, full: _Walk, slim: _Walk, per_image: int, generator: torch.Generator) -> None:
+    """Solve for a layer, and where a ReLU follows once more, with the targets that it leaves open."""
     module = slim.modules[str(node.target)]
-    solvable = columns(module) <= LARGEST
-    width = columns(module) if solvable else 0
-    moments = Moments.empty(width + widths(module)[0])
+    regression = Regression(module, solvable=columns(module) <= LARGEST)
+    drawn = generator.get_state()
     for index, x in enumerate(slim.values[node.all_input_nodes[0]]):
         rows, places = rows_and_places(module, x, per_image, generator)
-        lacking = _lacking(module, x, job, index, full.values[node][index], full, slim)
-        if isinstance(module, nn.Linear):
-            wanted = lacking.reshape(len(x), -1, lacking.shape[-1])[:, places]
-        else:
-            wanted = lacking.flatten(2)[:, :, places].permute(0, 2, 1)
-        wanted = wanted.reshape(len(rows), -1)
-        moments.add(torch.cat([rows, wanted], dim=1) if solvable else wanted)
-    _solve(module, job.norm, moments, width)
+        regression.add(rows, _at(places, _lacking(node, job, index, full, slim), module))
+    _change(module, job.norm, *regression.solve())
+    if not job.rectified or not regression.solvable:
+        return
+    generator.set_state(drawn)  # the same patches, whose covariance is known
+    regression.forget_targets()
+    for index, x in enumerate(slim.values[node.all_input_nodes[0]]):
+        rows, places = rows_and_places(module, x, per_image, generator)
+        regression.add_targets(rows, _at(places, _lacking(node, job, index, full, slim, rectified=True), module))
+    _change(module, job.norm, *regression.solve())
 
 
-def _lacking(module: nn.Module, x: Tensor, job: _Job, index: int, target: Tensor, full: _Walk, slim: _Walk) -> Tensor:
-    """What a layer's output lacks, of the shape of that output, the shortcut's loss included."""
+def _at(places: Tensor, values: Tensor, module: nn.Module) -> Tensor:
+    """The rows [R, out] of a layer's output at the sampled positions."""
+    if isinstance(module, nn.Linear):
+        return values.reshape(len(values), -1, values.shape[-1])[:, places].flatten(0, 1)
+    return values.flatten(2)[:, :, places].permute(0, 2, 1).flatten(0, 1)
+
+
+def _lacking(node: fx.Node, job: _Job, index: int, full: _Walk, slim: _Walk, rectified: bool = False) -> Tensor:
+    """What a layer's output lacks, of the shape of that output, the shortcut's loss included.
+
+    ``rectified``: where the sum of both is negative in the original network, only what keeps it from being negative is lacking.
+    """
+    module, target = slim.modules[str(node.target)], full.values[node][index]
     dim = target.dim() - 1 if isinstance(module, nn.Linear) else 1
     shape = [-1 if d == dim else 1 for d in range(target.dim())]
-    lacking: Tensor = (target if job.kept is None else target.index_select(dim, job.kept)) - module(x)
-    if job.given is not None:
-        lacking -= job.given.reshape(shape)
-    if job.shortcut is None:
-        return lacking
-    whole, pruned = (walk.values[job.shortcut.node][index] for walk in (full, slim))
-    if job.kept is not None and whole.shape[dim] == target.shape[dim]:
-        whole = whole.index_select(dim, job.kept)
-    if not whole.shape == pruned.shape == lacking.shape:
-        return lacking
-    usable = job.shortcut.scale.abs() > FAINTEST
-    factor = torch.where(usable, 1 / torch.where(usable, job.shortcut.scale, 1.0), 0.0)
-    lacking += (whole - pruned) * factor.reshape(shape)
+    now = module(slim.values[node.all_input_nodes[0]][index])
+    lacking: Tensor = (target if job.kept is None else target.index_select(dim, job.kept)) - now
+    if job.norm is not None:  # what removal and earlier solves have given the output by the norm's mean
+        lacking -= (_mean(job.dense_norm, job.kept) - _mean(job.norm, None)).reshape(shape)
+        now = job.norm(now)
+    usable = job.scale.abs() > FAINTEST
+    factor = torch.where(usable, 1 / torch.where(usable, job.scale, 1.0), 0.0).reshape(shape)
+    if job.shortcut is not None:
+        whole, pruned = (walk.values[job.shortcut][index] for walk in (full, slim))
+        if job.kept is not None and whole.shape[dim] == target.shape[dim]:
+            whole = whole.index_select(dim, job.kept)
+        if whole.shape == pruned.shape == lacking.shape:
+            lacking += (whole - pruned) * factor
+            now = now + pruned
+        elif rectified:  # the sum cannot be formed, so its sign is not known
+            return lacking
+    if rectified:
+        wanted = now + lacking * job.scale.reshape(shape)
+        lacking = torch.where(wanted > 0, lacking, -now.clamp(min=0) * factor)
     return lacking
 
 
-def _solve(module: nn.Module, norm: nn.Module | None, moments: Moments, width: int) -> None:
-    """Ridge regression towards the old weights: dW = (Cov(x) + ridge)^-1 Cov(x, lacking); the means go to the bias."""
-    mean, weight = moments.mean(), weight_of(module)
-    shift = mean[width:].clone()
-    if width:
-        covariance, groups = moments.covariance(), group_count(module)
-        changes = []
-        for x, y in zip(torch.arange(width).chunk(groups), torch.arange(width, len(mean)).chunk(groups), strict=True):
-            factor = torch.linalg.cholesky(ridged(covariance[x][:, x], RIDGE))
-            changes.append(torch.cholesky_solve(covariance[x][:, y], factor).T)  # [out / groups, width / groups]
-            shift[y - width] -= changes[-1] @ mean[x]
-        with torch.no_grad():
-            weight += torch.cat(changes).reshape(weight.shape).to(weight)
+def _mean(norm: nn.Module | None, kept: Tensor | None) -> Tensor:
+    """A batch-norm's mean, of its kept entries."""
+    mean = getattr(norm, "running_mean", None)
+    assert isinstance(mean, Tensor)
+    return mean if kept is None else mean[kept]
+
+
+@torch.no_grad()
+def _change(module: nn.Module, norm: nn.Module | None, change: Tensor | None, shift: Tensor) -> None:
+    """Add what was solved for: to the weight [out, columns / groups], and to the output's mean [out]."""
+    weight = weight_of(module)
+    if change is not None:
+        weight += change.reshape(weight.shape).to(weight)
     add_to_output(module, norm, shift.to(weight))

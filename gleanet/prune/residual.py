@@ -21,6 +21,7 @@ from gleanet.prune.groups import Group, Grouping, Member
 from gleanet.prune.layers import BATCH_NORMS, group_count, kernel_size
 from gleanet.prune.least_squares import (
     LARGEST,
+    RIDGE,
     ROWS,
     Moments,
     Variances,
@@ -33,8 +34,6 @@ from gleanet.prune.least_squares import (
     rows_and_places,
 )
 from gleanet.prune.trace import batch_norms_behind, evaluating
-
-RIDGE = 1e-3
 
 
 @dataclass
