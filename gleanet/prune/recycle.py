@@ -130,8 +130,14 @@ def _jobs(plan: Plan, grouping: Grouping, dense: dict[str, nn.Module], modules: 
             tail, scale = _tail(node, None if norm is None else modules[norm], modules[path])
             shortcut = _shortcut(tail, node, jobs)
             end = tail if shortcut is None else next(iter(tail.users))
-            pair = (None, None) if norm is None else (dense[norm], modules[norm])
-            jobs[node] = _Job(kept.get(path), *pair, shortcut, scale, _is_rectified(end, modules))
+            jobs[node] = _Job(
+                kept=kept.get(path),
+                dense_norm=None if norm is None else dense[norm],
+                norm=None if norm is None else modules[norm],
+                shortcut=shortcut,
+                scale=scale,
+                rectified=_is_rectified(end, modules),
+            )
     return jobs
 
 

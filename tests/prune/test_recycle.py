@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from gleanet.core.progress import Advance
-from gleanet.nn import build
-from gleanet.prune import Group, Grouping, Plan, apply, carry_out, find_groups, prune, recycle
+from gleanet.nn import build, replace_activations
+from gleanet.prune import Group, Grouping, Plan, apply, carry_out, find_groups, least_squares, prune, recycle
 from gleanet.prune.budget import CostModel
 from gleanet.prune.layers import filters
 from gleanet.prune.plan import make_plan
@@ -23,7 +23,7 @@ NOT_REFITTED = {"up-and-down", "heads"}  # a transposed convolution; a module th
 
 @pytest.fixture
 def tiny_ridge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recycle, "RIDGE", 1e-10)
+    monkeypatch.setattr(least_squares, "RIDGE", 1e-10)
 
 
 def keeping(grouping: Grouping, keep: dict[str, tuple[int, ...]]) -> Plan:
@@ -121,7 +121,7 @@ def sums(net: nn.Module, x: Tensor, path: str) -> Tensor:
 @pytest.mark.usefixtures("tiny_ridge")
 def test_what_the_shortcut_lost_is_part_of_the_target() -> None:
     """Normal equations of every block of a pruned ResNet-20: what its *sum* lacks has mean zero and no correlation with its patches."""
-    net = lively(build("resnet20", seed=0))
+    net = lively(build("resnet20", activation="silu", seed=0))
     x, grouping = images(20), find_groups(net, images(1))
     small = carry_out(net, random_plan(grouping, 0), calibration=[x[:13], x[13:]], grouping=grouping)
     lost = []
@@ -140,7 +140,7 @@ def test_what_the_shortcut_lost_is_part_of_the_target() -> None:
 @pytest.mark.parametrize("bottleneck", [False, True])
 def test_with_pruned_residual_widths_and_projected_shortcuts(bottleneck: bool) -> None:
     """The last block's sum, on the channels it keeps; its own shortcut was pruned too, and the projection before it refitted."""
-    net = lively(OptionB(bottleneck=bottleneck, widths=(6, 8)))
+    net = replace_activations(lively(OptionB(bottleneck=bottleneck, widths=(6, 8))), "silu", kinds=nn.ReLU)
     x, grouping = images(60), find_groups(net, images(1), residual=True)
     plan = random_plan(grouping, 3)
     small = carry_out(net, plan, calibration=[x], grouping=grouping)
@@ -153,6 +153,27 @@ def test_with_pruned_residual_widths_and_projected_shortcuts(bottleneck: bool) -
         scale = float(sums(net, x, f"{block}.relu").std())
         assert float(lacking.mean(0).abs().max()) < 1e-6 * scale
         assert float(correlation.abs().max()) < 1e-5 * scale * float(rows.std())
+
+
+@pytest.mark.usefixtures("tiny_ridge")
+@pytest.mark.parametrize("through_add", [False, True])
+def test_before_a_relu_the_second_solve_comes_closer_to_what_the_relu_lets_through(
+    through_add: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its objective, squared errors of relu's input where the original is positive and of its output elsewhere, cannot grow."""
+    net = lively(build("resnet8", seed=0))
+    x, grouping = images(60), find_groups(net, images(1))
+    plan = keeping(grouping, {"layer1.0.conv1": (0, 2, 3, 6)})
+    path = "layer1.0.act2" if through_add else "layer2.0.act1"
+    if not through_add:  # its input differs only by what the block before it lost
+        monkeypatch.setattr(recycle, "_shortcut", lambda *_: None)
+    found = []
+    for rectified in (recycle._is_rectified, lambda *_: False):
+        monkeypatch.setattr(recycle, "_is_rectified", rectified)
+        small = carry_out(net, plan, calibration=[x[:24], x[24:]], grouping=grouping)
+        target, value = sums(net, x, path), sums(small, x, path)
+        found.append(float(torch.where(target > 0, target - value, value.clamp(min=0)).square().mean()))
+    assert found[0] < 0.99 * found[1]
 
 
 def test_a_layer_with_too_many_columns_has_its_mean_restored(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,7 +232,7 @@ def test_the_seed_makes_it() -> None:
     assert not torch.equal(one.get_parameter("layer1.0.conv2.weight"), other.get_parameter("layer1.0.conv2.weight"))
 
 
-def test_layers_that_read_no_pruned_channel_are_not_touched() -> None:
+def test_layers_before_the_first_loss_are_not_touched_and_all_behind_it_are() -> None:
     net = lively(UpAndDown())
     grouping = find_groups(net, images(1))
     small = apply(net, keeping(grouping, {"merge.0": (0, 1, 2)}), grouping=grouping)
@@ -219,6 +240,15 @@ def test_layers_that_read_no_pruned_channel_are_not_touched() -> None:
     recycle_features(net, small, keeping(grouping, {"merge.0": (0, 1, 2)}), grouping, CALIBRATION)
     changed = {k for k, v in small.state_dict().items() if not torch.equal(v, before[k])}
     assert changed == {"head.fc.weight", "head.fc.bias"}
+    net = lively(build("resnet8", seed=0))
+    grouping = find_groups(net, images(1))
+    plan = keeping(grouping, {"layer2.0.conv1": (0, 1, 2)})
+    before = {k: v.clone() for k, v in apply(net, plan, grouping=grouping).state_dict().items()}
+    small = carry_out(net, plan, calibration=CALIBRATION, grouping=grouping)
+    changed = {k for k, v in small.state_dict().items() if not torch.equal(v, before[k])}
+    behind = ("layer2.0.conv2", "layer3.0.conv1", "layer3.0.conv2")
+    norms = {f"{path.replace('conv', 'bn')}.running_mean" for path in behind}
+    assert changed == {f"{path}.weight" for path in behind} | norms | {"linear.weight", "linear.bias"}
 
 
 def test_progress_counts_the_layers() -> None:
