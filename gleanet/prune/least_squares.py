@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gleanet.core.errors import SettingsError
 from gleanet.prune.groups import Grouping
-from gleanet.prune.layers import filters, group_count, is_depthwise, kernel_size, widths
+from gleanet.prune.layers import filters, group_count, is_depthwise, kernel_size, weight_of, widths
 
 # Rows of patches per layer. 16 k, 65 k and 262 k rows gave 83.5, 84.4 and 84.3 % on ResNet-20 at half the MACs.
 ROWS = 65_536
@@ -61,6 +61,13 @@ def matrix(module: nn.Module) -> Tensor:
     rows = filters(module).cpu().double().flatten(1)
     whole: Tensor = torch.block_diag(*rows.chunk(group_count(module)))  # type: ignore[no-untyped-call]
     return whole
+
+
+def as_weight(whole: Tensor, module: nn.Module) -> Tensor:
+    """The weight of a layer from its matrix [out, columns]: the inverse of :func:`matrix`."""
+    weight, groups = weight_of(module), group_count(module)
+    blocks = [rows.chunk(groups, 1)[at] for at, rows in enumerate(whole.chunk(groups))]
+    return torch.cat(blocks).reshape(weight.shape).to(weight)
 
 
 def input_energy(module: nn.Module, scale: Tensor | None) -> Tensor:
@@ -210,6 +217,9 @@ class Variances:
         self.count += len(rows)
         self.total += rows.sum(0).cpu().double()
         self.square += rows.square().sum(0).cpu().double()
+
+    def mean(self) -> Tensor:
+        return self.total / self.count
 
     def variance(self) -> Tensor:
         return (self.square / self.count - (self.total / self.count).square()).clamp(min=0)

@@ -15,7 +15,9 @@ from gleanet.prune.allocate import Allocation, allocate
 from gleanet.prune.budget import CostModel
 from gleanet.prune.groups import Grouping, LeftAlone, find_groups
 from gleanet.prune.importance import CRITERIA, Criterion, scores
-from gleanet.prune.residual import residual_scores
+from gleanet.prune.least_squares import image_batches
+from gleanet.prune.residual import input_moments, residual_scores
+from gleanet.prune.sensitivity import weigh
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,9 @@ def plan(
     cost = CostModel(grouping)
     if name == "residual" and not callable(criterion):
         assert calibration is not None
-        score = residual_scores(model, grouping, calibration, seed=seed)
+        batches = image_batches(calibration, grouping)
+        moments = input_moments(model, grouping, batches, seed)
+        score = weigh(model, grouping, residual_scores(model, grouping, batches, moments=moments), moments, batches)
     else:
         score = scores(grouping.groups, model, criterion if callable(criterion) else CRITERIA[name], seed)
     how: Allocation = allocation or ("global" if name == "residual" else "uniform")

@@ -35,9 +35,11 @@ from gleanet.prune.least_squares import (
 )
 from gleanet.prune.trace import batch_norms_behind, evaluating
 
+InputMoments = dict[str, Moments | Variances]
+
 
 @dataclass
-class _Consumer:
+class Consumer:
     """One layer that reads the group: weights [out, D], inverse covariance [D, D], and each channel's columns [C, r]."""
 
     weight: Tensor
@@ -45,7 +47,9 @@ class _Consumer:
     columns: Tensor
 
 
-def residual_scores(model: nn.Module, grouping: Grouping, calibration: Iterable[object], *, seed: int = 0) -> dict[str, Tensor]:
+def residual_scores(
+    model: nn.Module, grouping: Grouping, calibration: Iterable[object], *, seed: int = 0, moments: InputMoments | None = None
+) -> dict[str, Tensor]:
     """Score every group by backward elimination.
 
     Layers that cannot be refitted (transposed and 1-d convolutions, very wide linear layers) count with the variance that a channel
@@ -56,12 +60,12 @@ def residual_scores(model: nn.Module, grouping: Grouping, calibration: Iterable[
         grouping: its groups.
         calibration: batches of images float [B, C, H, W].
         seed: draws the positions that are sampled.
+        moments: what :func:`input_moments` found on these images, when that is known already.
 
     Returns:
         float64 [C] by group name; larger is more important; comparable between groups.
     """
-    paths = sorted({m.path for g in grouping.groups for m in g.consumers()})
-    moments = _input_moments(model, paths, image_batches(calibration, grouping), seed)
+    moments = moments or input_moments(model, grouping, image_batches(calibration, grouping), seed)
     scales = output_scales(grouping.traced)
     result = {}
     for group in grouping.groups:
@@ -69,7 +73,7 @@ def residual_scores(model: nn.Module, grouping: Grouping, calibration: Iterable[
         for member in group.consumers():
             module, scale, seen = model.get_submodule(member.path), scales.get(member.path), moments[member.path]
             if isinstance(seen, Moments):
-                consumers.append(_consumer(module, member, seen.covariance(), scale))
+                consumers.append(consumer_of(module, member, seen.covariance(), scale))
             else:
                 fixed += (seen.variance() * input_energy(module, scale))[torch.tensor(member.index)].sum(1)
         result[group.name] = _eliminate(consumers, fixed, group)
@@ -88,11 +92,12 @@ def output_scales(traced: fx.GraphModule) -> dict[str, Tensor]:
     return scales
 
 
-def _input_moments(model: nn.Module, paths: list[str], batches: list[Tensor], seed: int) -> dict[str, Moments | Variances]:
-    """One pass over the images; hooks add what each layer sees to its moments."""
+def input_moments(model: nn.Module, grouping: Grouping, batches: list[Tensor], seed: int) -> InputMoments:
+    """What the layers that read the groups see, by path: one pass over the images; hooks add to the moments."""
+    paths = sorted({m.path for g in grouping.groups for m in g.consumers()})
     generator = torch.Generator().manual_seed(seed)
     per_image = -(-ROWS // sum(len(b) for b in batches))
-    moments: dict[str, Moments | Variances] = {}
+    moments: InputMoments = {}
 
     def hook(path: str) -> RemovableHandle:
         def see(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -117,7 +122,8 @@ def _input_moments(model: nn.Module, paths: list[str], batches: list[Tensor], se
     return moments
 
 
-def _consumer(module: nn.Module, member: Member, covariance: Tensor, scale: Tensor | None) -> _Consumer:
+def consumer_of(module: nn.Module, member: Member, covariance: Tensor, scale: Tensor | None) -> Consumer:
+    """A refittable layer that reads a group; ``scale`` [out] multiplies its outputs."""
     weight = matrix(module)
     if scale is not None:
         weight = weight * scale[:, None]
@@ -126,7 +132,7 @@ def _consumer(module: nn.Module, member: Member, covariance: Tensor, scale: Tens
         blocks = [covariance[at : at + side, at : at + side] for at in range(0, len(covariance), side)]
         covariance = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
     inverse = torch.cholesky_inverse(torch.linalg.cholesky(ridged(covariance, RIDGE)))
-    return _Consumer(weight, inverse, channel_columns(member, kernel_size(module)))
+    return Consumer(weight, inverse, channel_columns(member, kernel_size(module)))
 
 
 def channel_columns(member: Member, per_channel: int) -> Tensor:
@@ -135,7 +141,7 @@ def channel_columns(member: Member, per_channel: int) -> Tensor:
     return (index[:, :, None] * per_channel + torch.arange(per_channel)).flatten(1)
 
 
-def _eliminate(consumers: list[_Consumer], fixed: Tensor, group: Group) -> Tensor:
+def _eliminate(consumers: list[Consumer], fixed: Tensor, group: Group) -> Tensor:
     """Remove all channels one after another; the running maximum of the error at each removal is the score.
 
     ``fixed`` [C] is error that does not depend on which other channels are left.
@@ -156,11 +162,11 @@ def _eliminate(consumers: list[_Consumer], fixed: Tensor, group: Group) -> Tenso
         scores[chosen] = reached
         alive[chosen] = False
         for c in consumers:
-            _remove(c, c.columns[chosen])
+            remove(c, c.columns[chosen])
     return scores
 
 
-def _remove(consumer: _Consumer, gone: Tensor) -> None:
+def remove(consumer: Consumer, gone: Tensor) -> None:
     """Update W and P for columns that are gone: the others take over what they can of them."""
     block = consumer.inverse[gone][:, gone]
     solved = torch.linalg.solve(block, consumer.inverse[gone])  # [r, D]
