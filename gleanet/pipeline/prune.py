@@ -66,7 +66,7 @@ Pruned = tuple[nn.Module, Plan, tuple[Curve, ...]]
 def _one_shot(settings: PruneSettings, target: Subject, recorder: Recorder, progress: Progress) -> Pruned:
     pruning, training = settings.pruning, settings.training
     drawn = samples(target.data, pruning.calibration, EXAMINED, settings.seed)
-    batches = target.batches(drawn.calibration)
+    batches = target.calibration(drawn.calibration, pruning.criterion)
     plan = make_plan(
         target.net,
         target.example,

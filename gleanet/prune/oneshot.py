@@ -14,7 +14,7 @@ from gleanet.prune.apply import apply, grouping_for
 from gleanet.prune.collect import recycle_weights
 from gleanet.prune.groups import Grouping, find_groups
 from gleanet.prune.importance import Criterion
-from gleanet.prune.least_squares import image_batches
+from gleanet.prune.least_squares import labelled_batches
 from gleanet.prune.plan import Plan
 from gleanet.prune.plan import plan as make_plan
 from gleanet.prune.recycle import recycle_features
@@ -53,7 +53,7 @@ def prune(
     """
     _check(recycle, calibration)
     grouping = find_groups(model, example_input, residual=residual)
-    batches = None if calibration is None else image_batches(calibration, grouping)
+    batches = None if calibration is None else labelled_batches(calibration, grouping)
     chosen = make_plan(
         model, example_input, flops=flops, criterion=criterion, allocation=allocation, align=align, floor=floor, residual=residual,
         calibration=batches, seed=seed, grouping=grouping,

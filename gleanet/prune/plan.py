@@ -15,7 +15,11 @@ from gleanet.prune.allocate import Allocation, allocate
 from gleanet.prune.budget import CostModel
 from gleanet.prune.groups import Grouping, LeftAlone, find_groups
 from gleanet.prune.importance import CRITERIA, Criterion, scores
+from gleanet.prune.observe import activation_scores, taylor_scores
 from gleanet.prune.residual import residual_scores
+
+OBSERVING = {"residual": residual_scores, "taylor": taylor_scores, "activation": activation_scores}  # criteria that look at images
+COMPARABLE = ("residual", "taylor")  # their scores are in one unit for all groups
 
 
 @dataclass(frozen=True)
@@ -102,13 +106,14 @@ def plan(
         model: the network.
         example_input: float [N, C, H, W].
         flops: the fraction of the MACs to keep, in (0, 1]; met within 1 % of the whole, from below.
-        criterion: a name (l1, l2, bn_scale, fpgm, random, residual), or any callable from
+        criterion: a name (l1, l2, bn_scale, fpgm, random, residual, taylor, activation), or any callable from
             :class:`~gleanet.prune.importance.GroupTensors` to scores [C]. Default: "residual" with calibration images, else "l2".
         allocation: "uniform" or "global". Default: "global" for "residual", whose scores are errors in one unit, else "uniform".
         align: kept widths are multiples of this (4, 2, 1 where a group has too few channels).
         floor: least fraction of each group that stays.
         residual: also prune widths that pass through residual adds.
-        calibration: batches of input images float [B, C, H, W] (labels beside them are ignored); needed by "residual".
+        calibration: batches of input images float [B, C, H, W], or (images, labels) pairs; needed by "residual", "taylor" and
+            "activation". Only "taylor" looks at labels; without them it takes the network's own predictions for labels.
         seed: for "random" and for the sampling of positions in "residual".
         grouping: the groups, when they are known already.
 
@@ -123,14 +128,14 @@ def plan(
     _check(name, criterion, allocation, flops, align, floor, calibration)
     grouping = grouping or find_groups(model, example_input, residual=residual)
     cost = CostModel(grouping)
-    if name == "residual" and not callable(criterion):
+    if name in OBSERVING and not callable(criterion):
         assert calibration is not None
-        score = residual_scores(model, grouping, calibration, seed=seed)
+        score = OBSERVING[name](model, grouping, calibration, seed=seed)
     else:
         score = scores(grouping.groups, model, criterion if callable(criterion) else CRITERIA[name], seed)
     how: Allocation = allocation or ("global" if name == "residual" else "uniform")
     ranked = {group: s.numpy() for group, s in score.items()}
-    widths = allocate(cost, ranked, target=flops, kind=how, align=align, floor=floor, comparable=name == "residual")
+    widths = allocate(cost, ranked, target=flops, kind=how, align=align, floor=floor, comparable=name in COMPARABLE)
     keep = {group: tuple(sorted(np.argsort(-s, kind="stable")[: widths[group]].tolist())) for group, s in ranked.items()}
     return make_plan(grouping, cost, keep, criterion=name, allocation=how, align=align, target=flops, residual=residual)
 
@@ -172,8 +177,8 @@ def make_plan(
 def _check(
     name: str, criterion: object, allocation: str | None, flops: float, align: int, floor: float, calibration: Iterable[object] | None
 ) -> None:
-    if not callable(criterion) and name not in (*CRITERIA, "residual"):
-        raise SettingsError(f"unknown criterion {name!r}: choose one of {', '.join((*CRITERIA, 'residual'))}")
+    if not callable(criterion) and name not in (*CRITERIA, *OBSERVING):
+        raise SettingsError(f"unknown criterion {name!r}: choose one of {', '.join((*CRITERIA, *OBSERVING))}")
     if allocation not in (None, "uniform", "global"):
         raise SettingsError(f"unknown allocation {allocation!r}: choose uniform or global")
     if not 0 < flops <= 1:
@@ -182,5 +187,5 @@ def _check(
         raise SettingsError(f"align={align} is out of range: choose 1, 2, 4, 8, 16 or 32")
     if not 0 <= floor < 1:
         raise SettingsError(f"floor={floor} is out of range: it is a fraction in [0, 1)")
-    if name == "residual" and not callable(criterion) and calibration is None:
-        raise SettingsError("criterion 'residual' looks at activations: pass calibration=batches of images")
+    if name in OBSERVING and not callable(criterion) and calibration is None:
+        raise SettingsError(f"criterion {name!r} looks at activations: pass calibration=batches of images")

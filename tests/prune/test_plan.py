@@ -9,6 +9,7 @@ import torch
 from gleanet.core.errors import SettingsError, StoreError
 from gleanet.nn import build
 from gleanet.prune import CRITERIA, GroupPlan, GroupTensors, Plan, apply, find_groups, plan
+from gleanet.prune.plan import OBSERVING
 from tests.prune.nets import Chain, images, lively, logits
 
 EXAMPLE = images(1, dtype=torch.float32)
@@ -91,6 +92,7 @@ def test_defaults_follow_from_the_calibration_images() -> None:
         ({"flops": 1.1}, "flops=1.1 is out of range"),
         ({"criterion": "l3"}, "unknown criterion 'l3': choose one of l1, l2"),
         ({"criterion": "residual"}, "criterion 'residual' looks at activations: pass calibration"),
+        ({"criterion": "taylor"}, "criterion 'taylor' looks at activations: pass calibration"),
         ({"allocation": "even"}, "unknown allocation 'even'"),
         ({"align": 3}, "align=3 is out of range"),
         ({"floor": 1.0}, "floor=1.0 is out of range"),
@@ -118,7 +120,7 @@ def test_calibration_may_be_pairs_arrays_or_one_tensor() -> None:
 def test_making_it_changes_nothing() -> None:
     net = lively(build("resnet8", seed=0), dtype=torch.float32).train()
     before, draw = {k: v.clone() for k, v in net.state_dict().items()}, torch.get_rng_state()
-    for criterion in (*CRITERIA, "residual"):
+    for criterion in (*CRITERIA, *OBSERVING):
         plan(net, EXAMPLE, flops=0.5, criterion=criterion, calibration=[images(8, dtype=torch.float32)])
     assert net.training
     assert torch.equal(torch.get_rng_state(), draw)
