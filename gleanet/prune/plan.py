@@ -13,6 +13,7 @@ from gleanet.core.files import write_bytes
 from gleanet.core.records import FORMAT_VERSION, LayerWidth, dumps, loads
 from gleanet.prune.allocate import Allocation, allocate
 from gleanet.prune.budget import CostModel
+from gleanet.prune.diff import GroupDiff, PlanDiff
 from gleanet.prune.groups import Grouping, LeftAlone, find_groups
 from gleanet.prune.importance import CRITERIA, Criterion, scores
 from gleanet.prune.observe import activation_scores, taylor_scores
@@ -72,6 +73,40 @@ class Plan:
             raise SettingsError(f"cannot read the plan {path}: {error.strerror}") from error
         return loads(data, Plan, str(path))
 
+    def diff(self, other: "Plan") -> PlanDiff:
+        """Compare with another plan of the same network; ``print`` the result.
+
+        Raises:
+            SettingsError: the plans are for different networks.
+        """
+        mine, theirs = ({part.name: part for part in plan.groups} for plan in (self, other))
+        for name in [*mine, *theirs]:
+            widths = [parts[name].channels if name in parts else None for parts in (mine, theirs)]
+            if widths[0] != widths[1]:
+                said = [f"{width} channels" if width else "no such group" for width in widths]
+                raise SettingsError(f"the plans are for different networks: group {name} has {said[0]} in one, {said[1]} in the other")
+        if (self.input_shape, self.macs_before) != (other.input_shape, other.macs_before):
+            raise SettingsError(
+                f"the plans are for inputs {list(self.input_shape)} and {list(other.input_shape)}: their MACs do not compare"
+            )
+        macs = [{layer.layer: layer.macs_after for layer in plan.layers} for plan in (self, other)]
+        return PlanDiff(
+            labels=(self._label(), other._label()),
+            groups=tuple(
+                GroupDiff(
+                    name, part.channels, (len(part.keep), len(theirs[name].keep)), len({*part.keep} & {*theirs[name].keep}),
+                    (macs[0][name], macs[1][name]),
+                )
+                for name, part in mine.items()
+            ),
+            macs_before=self.macs_before,
+            macs=(self.macs_after, other.macs_after),
+            params=(self.params_after, other.params_after),
+        )  # fmt: skip
+
+    def _label(self) -> str:
+        return f"{self.criterion}, {self.allocation}, blocks of {self.align}"
+
     def __str__(self) -> str:
         lines = [f"{'group':<28}{'channels':>9}{'keep':>6}{'MACs of its layer':>26}"]
         lines += [
@@ -80,7 +115,7 @@ class Plan:
         share = self.macs_after / self.macs_before
         lines.append(
             f"MACs {self.macs_before / 1e6:.2f} M -> {self.macs_after / 1e6:.2f} M ({share:.1%}), parameters "
-            f"{self.params_before:,} -> {self.params_after:,}; {self.criterion}, {self.allocation}, blocks of {self.align}"
+            f"{self.params_before:,} -> {self.params_after:,}; {self._label()}"
         )
         lines += [f"left alone: {item.path} ({item.reason})" for item in self.left]
         return "\n".join(lines)

@@ -81,6 +81,28 @@ def test_prune_meets_the_budget(gleanet: Gleanet, trained: Path, tmp_path: Path,
     assert 0.59 * results["macs_before"] <= counted.macs <= 0.6 * results["macs_before"]
 
 
+def test_a_saved_plan_is_carried_out_again_shown_and_compared(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
+    common = ["prune", trained / "model.gleanet", "--data", "digits", "--one-shot", "--recycle", "none"]
+    chosen: dict[str, list[object]] = {
+        "one": ["--criterion", "taylor"],
+        "other": ["--criterion", "activation"],
+        "again": ["--plan", tmp_path / "one/plan.json"],
+    }
+    for name, more in chosen.items():
+        done = gleanet(*common, *more, "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    files = [tmp_path / name / "plan.json" for name in ("one", "other", "again")]
+    assert files[0].read_bytes() == files[2].read_bytes()
+    weights = [gn.load(file.with_name("model.gleanet")).state_dict() for file in files]
+    assert all(bool((weights[0][key] == weights[2][key]).all()) for key in weights[0])
+    assert "taylor, uniform" in gleanet("plans", "show", files[0]).stdout
+    assert "the same channels" in gleanet("plans", "diff", files[0], files[2]).stdout
+    found = json.loads(gleanet("plans", "diff", files[0], files[1], "--json").stdout)
+    assert found["macs"] == [json.loads(file.read_text())["macs_after"] for file in files[:2]]
+    shown = gleanet("plans", "show", files[1], "--json")
+    assert json.loads(shown.stdout) == json.loads(files[1].read_text())
+
+
 def test_export_writes_one_checked_file_with_a_dynamic_batch(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
     done = gleanet("export", trained / "model.gleanet", "--data", "digits", "--input", "uint8", "--out", tmp_path / "net.onnx", "--json")
     assert done.returncode == 0, done.stderr
@@ -147,7 +169,7 @@ def test_settings_come_from_a_file_and_the_command_line_wins(gleanet: Gleanet, t
 
 
 def test_every_help_has_an_example(gleanet: Gleanet) -> None:
-    commands = ["shrink", "train", "prune", "export", "quantize", "measure", "doctor", "runs list", "runs show"]
+    commands = ["shrink", "train", "prune", "export", "quantize", "measure", "doctor", "runs list", "runs show", "plans show", "plans diff"]
     for command in commands:
         done = gleanet(*command.split(), "--help")
         assert done.returncode == 0, done.stderr
