@@ -59,7 +59,10 @@ Criterion = Annotated[
 Allocation = Annotated[
     settings.Allocation | None, typer.Option(help="One ratio everywhere, or the least important anywhere. Default: the best measured.")
 ]
-Recycle = Annotated[settings.Recycle | None, typer.Option(help="How removed filters are given back. Default: the best measured way.")]
+Recycle = Annotated[
+    settings.Recycle | None,
+    typer.Option(help="How removed filters are given back; similarity needs no images. Default: the best measured way."),
+]
 Align = Annotated[int, typer.Option(help="Kept widths are multiples of this; 8 suits ONNX Runtime on x86.")]
 Floor = Annotated[float, typer.Option(help="Least fraction of each layer that stays.")]
 Residual = Annotated[bool, typer.Option("--residual", help="Also prune the widths that pass through residual adds.")]

@@ -10,7 +10,7 @@ from gleanet.core.errors import SettingsError
 
 Device = Literal["auto", "cpu", "cuda"]
 Allocation = Literal["uniform", "global"]
-Recycle = Literal["features", "weights", "none"]
+Recycle = Literal["features", "similarity", "weights", "none"]
 Input = Literal["float", "uint8"]
 
 

@@ -17,7 +17,7 @@ CALIBRATION = [images(16)]
 
 def test_it_is_a_plan_carried_out() -> None:
     net = lively(build("resnet8", seed=0))
-    for recycle in ("none", "weights", "features"):
+    for recycle in ("none", "weights", "similarity", "features"):
         small = prune(net, X, flops=0.5, criterion="l1", recycle=recycle, calibration=CALIBRATION)
         chosen = plan(net, X, flops=0.5, criterion="l1")
         other = carry_out(net, chosen, recycle=recycle, calibration=CALIBRATION)
@@ -72,7 +72,7 @@ def _rows(net: torch.nn.Module, member: Member) -> torch.Tensor:
     return torch.stack([weight[list(positions)].flatten() for positions in member.index])
 
 
-@pytest.mark.parametrize("recycle", ["none", "weights", "features"])
+@pytest.mark.parametrize("recycle", ["none", "weights", "similarity", "features"])
 @pytest.mark.parametrize("name", KINDS)
 def test_every_network_with_every_way(name: str, recycle: str) -> None:
     """At align 1 and with residual widths; the result runs, costs what was asked for, and the original is as it was."""
