@@ -10,6 +10,7 @@ import pytest
 
 import gleanet as gn
 from gleanet.measure import read_metadata
+from gleanet.prune import Plan
 from tests.cli.conftest import Gleanet
 
 ARTEFACTS = {"base.onnx", "model.onnx", "model.int8.onnx", "model.gleanet", "run.json", "report.html"}
@@ -101,6 +102,20 @@ def test_a_saved_plan_is_carried_out_again_shown_and_compared(gleanet: Gleanet, 
     assert found["macs"] == [json.loads(file.read_text())["macs_after"] for file in files[:2]]
     shown = gleanet("plans", "show", files[1], "--json")
     assert json.loads(shown.stdout) == json.loads(files[1].read_text())
+    assert [part.keep for part in Plan.load(files[0]).groups] == _kept_by_taylor(trained / "model.gleanet", labelled=True)
+    assert [part.keep for part in Plan.load(files[0]).groups] != _kept_by_taylor(trained / "model.gleanet", labelled=False)
+
+
+def _kept_by_taylor(checkpoint: Path, labelled: bool) -> list[tuple[int, ...]]:
+    """What the command should keep: it hands the labels of the calibration images to this criterion."""
+    import torch
+
+    from gleanet.pipeline.subject import Subject, samples
+
+    subject = Subject(gn.load(checkpoint), gn.load_data("digits"), torch.device("cpu"))
+    drawn = samples(subject.data, 1024, 2000, 0).calibration
+    batches = subject.labelled(drawn) if labelled else subject.batches(drawn)
+    return [part.keep for part in gn.plan(subject.net, subject.example, flops=0.5, criterion="taylor", calibration=batches).groups]
 
 
 def test_export_writes_one_checked_file_with_a_dynamic_batch(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
