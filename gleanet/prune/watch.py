@@ -37,8 +37,8 @@ class Watch:
             sizes = {group.name: group.channels for group in grouping.groups}
         else:
             sizes = {path: widths(model.get_submodule(path))[1] for path in readers(grouping)}
-        self._totals = {name: torch.zeros(size, dtype=torch.float64) for name, size in sizes.items()}
-        self._counts = dict.fromkeys(sizes, 0)
+        # the last entry counts; all stay on the network's device until a ranking, which alone waits for it
+        self._sums = {name: torch.zeros(size + 1, dtype=torch.float64) for name, size in sizes.items()}
         self._handles = []
         if criterion == "activation":
             self._handles = [model.get_submodule(path).register_forward_pre_hook(self._reading(path)) for path in sizes]
@@ -46,7 +46,7 @@ class Watch:
     @property
     def seen(self) -> bool:
         """Whether there is anything to rank by."""
-        return any(self._counts.values())
+        return any(float(total[-1]) > 0 for total in self._sums.values())
 
     def step(self) -> None:
         """Call after each optimizer step, while its gradients are there.
@@ -62,10 +62,7 @@ class Watch:
                 "criterion 'taylor' reads gradients and found none: call fcr.step() after optimizer.step(), before zero_grad()"
             )
         for name, gate in gates.items():
-            gate = torch.zeros_like(self._totals[name]) if gate is None else gate  # frozen layers teach nothing
-            if bool(torch.isfinite(gate).all()):  # else a gradient scaler has skipped this step
-                self._totals[name] += gate.square()
-                self._counts[name] += 1
+            self._add(name, torch.zeros(len(self._sums[name]) - 1) if gate is None else gate.double().square(), 1)
 
     def take(self) -> dict[str, Tensor]:
         """Scores float64 [C] by group name, means since the last call; then begin anew.
@@ -73,15 +70,14 @@ class Watch:
         Raises:
             SettingsError: no training batch went through the network since.
         """
-        totals, counts = self._together()
-        if not any(counts.values()):
+        sums = self._together()
+        if not any(float(total[-1]) > 0 for total in sums.values()):
             raise SettingsError(
-                f"criterion {self._criterion!r} saw no training batch: give FCR the network that is trained, in training mode"
+                f"criterion {self._criterion!r} saw no training batch (or no finite gradients) since the last ranking: give FCR the "
+                "network that is trained, in training mode"
             )
-        means = {name: total / max(1, counts[name]) for name, total in totals.items()}
-        for name, total in self._totals.items():
-            total.zero_()
-            self._counts[name] = 0
+        means = {name: total[:-1] / total[-1].clamp(min=1) for name, total in sums.items()}
+        self._sums = {name: torch.zeros_like(total) for name, total in self._sums.items()}
         return means if self._criterion == "taylor" else {group.name: by_channel(group, means) for group in self._groups}
 
     def close(self) -> None:
@@ -91,45 +87,46 @@ class Watch:
         self._handles = []
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums so far, as plain values; those of this process."""
-        return {"totals": {name: total.tolist() for name, total in self._totals.items()}, "counts": dict(self._counts)}
+        """The sums so far, as plain values; those of this process. The last of each list is a count."""
+        return {name: total.tolist() for name, total in self._sums.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that :meth:`state_dict` gave; KeyError, TypeError or ValueError where it is none of this network."""
-        totals = {name: torch.tensor(state["totals"][name], dtype=torch.float64) for name in self._totals}
-        counts = {name: int(state["counts"][name]) for name in self._totals}
-        if any(total.shape != self._totals[name].shape for name, total in totals.items()):
+        sums = {name: torch.tensor(state[name], dtype=torch.float64) for name in self._sums}
+        if any(total.shape != self._sums[name].shape for name, total in sums.items()):
             raise ValueError("other widths")
-        self._totals, self._counts = totals, counts
+        self._sums = sums
 
     def _reading(self, path: str) -> Any:
         def see(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             if module.training:
-                self._totals[path] += mean_magnitude(module, inputs[0]) * len(inputs[0])
-                self._counts[path] += len(inputs[0])
+                self._add(path, mean_magnitude(module, inputs[0]) * len(inputs[0]), len(inputs[0]))
 
         return see
 
-    def _together(self) -> tuple[dict[str, Tensor], dict[str, int]]:
-        """Totals and counts of all processes; one exchange, in which every process takes part."""
-        if self._processes is None or self._criterion == "taylor":
-            return {name: total.clone() for name, total in self._totals.items()}, dict(self._counts)
-        names, place = sorted(self._totals), next(self._model.parameters()).device
-        counts = torch.tensor([float(self._counts[name]) for name in names], dtype=torch.float64)
-        everything = torch.cat([counts, *(self._totals[name] for name in names)]).to(place)
-        dist.all_reduce(everything, group=self._processes)
-        summed = torch.split(everything.cpu(), [len(names), *(len(self._totals[name]) for name in names)])
-        return dict(zip(names, summed[1:], strict=True)), {name: round(float(n)) for name, n in zip(names, summed[0], strict=True)}
+    def _add(self, name: str, values: Tensor, count: int) -> None:
+        """Add values [size] and their count, unless a gradient scaler has skipped this step, which leaves values that are not finite."""
+        entry = torch.cat([values, values.new_full((1,), count)]).double()
+        self._sums[name] = self._sums[name].to(entry.device) + torch.where(torch.isfinite(entry).all(), entry, 0.0)
+
+    def _together(self) -> dict[str, Tensor]:
+        """The sums of all processes, on the CPU; one exchange, in which every process takes part."""
+        if self._processes is not None and self._criterion != "taylor":
+            names, place = sorted(self._sums), next(self._model.parameters()).device
+            everything = torch.cat([self._sums[name].to(place) for name in names])
+            dist.all_reduce(everything, group=self._processes)
+            return dict(zip(names, torch.split(everything.cpu(), [len(self._sums[name]) for name in names]), strict=True))
+        return {name: total.cpu() for name, total in self._sums.items()}
 
 
 def _gate_gradient(model: nn.Module, group: Group) -> Tensor | None:
-    """dE/dg of a gate on each channel [C], float64 on the CPU, from parameters and their gradients; None where there are none."""
+    """dE/dg of a gate on each channel [C], from parameters and their gradients; None where there are none."""
     norms = [m for m in group.members if m.role == "norm" and isinstance(model.get_submodule(m.path), SCALING)]
     gated = [m for m in norms if isinstance(model.get_submodule(m.path).weight, Tensor)] or group.producers()
     found = [(products, m) for m in gated if (products := _products(model.get_submodule(m.path))) is not None]
     if not found:
         return None
-    return torch.stack([products[torch.tensor(m.index, device=products.device)].sum(1) for products, m in found]).sum(0).double().cpu()
+    return torch.stack([products[torch.tensor(m.index, device=products.device)].sum(1) for products, m in found]).sum(0)
 
 
 def _products(module: nn.Module) -> Tensor | None:

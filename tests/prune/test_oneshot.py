@@ -108,4 +108,7 @@ def test_on_another_device() -> None:
         expected = prune(net, X, flops=0.75, align=1, residual=True, calibration=CALIBRATION)
         there = prune(net.cuda(), X.cuda(), flops=0.75, align=1, residual=True, calibration=CALIBRATION)
         assert all(tensor.is_cuda for tensor in there.state_dict().values()), name
+        for criterion in ("taylor", "activation"):
+            given = prune(net, X.cuda(), flops=0.75, align=1, criterion=criterion, recycle="similarity", calibration=CALIBRATION)
+            assert all(tensor.is_cuda for tensor in given.state_dict().values()), name
         torch.testing.assert_close(logits(there, images(2).cuda()).cpu(), logits(expected, images(2)), rtol=1e-6, atol=1e-6, msg=name)

@@ -137,7 +137,7 @@ def test_a_state_of_another_criterion_is_refused_in_one_line(criterion: str) -> 
         fcr(criterion).load_state_dict(fcr("l2").state_dict())
     assert "\n" not in str(caught.value)
     state = fcr(criterion).state_dict()
-    state["watched"]["totals"] = {name: [0.0] for name in state["watched"]["totals"]}
+    state["watched"] = {name: [0.0] for name in state["watched"]}
     with pytest.raises(SettingsError, match="other widths"):
         fcr(criterion).load_state_dict(state)
     fcr("l2").load_state_dict(fcr(criterion).state_dict())  # norms need nothing
@@ -163,10 +163,12 @@ def test_a_gradient_scaler_changes_nothing_and_a_step_it_skips_is_not_counted() 
     assert one.plan == other.plan
     for mine, theirs in zip(plain.parameters(), scaled_net.parameters(), strict=True):
         torch.testing.assert_close(mine, theirs)
-    net, fcr = scaled_training(1024.0, broken=3)
-    assert all(bool(torch.isfinite(p).all()) for p in net.parameters())
-    state: dict[str, Any] = fcr.state_dict()["watched"]
-    assert all(bool(torch.isfinite(torch.tensor(total)).all()) for total in state["totals"].values())
+    for broken, count in ((4, 0.0), (3, 1.0)):  # the fourth step ends in a ranking, the fifth is the first after it
+        net, fcr = scaled_training(1024.0, steps=5, broken=broken)
+        assert all(bool(torch.isfinite(p).all()) for p in net.parameters())
+        seen: dict[str, list[float]] = fcr.state_dict()["watched"]
+        assert all(bool(torch.isfinite(torch.tensor(values)).all()) for values in seen.values())
+        assert {values[-1] for values in seen.values()} == {count}
 
 
 @pytest.mark.parametrize("criterion", ["l2", "bn_scale", *WATCHED])
