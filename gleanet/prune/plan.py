@@ -147,8 +147,7 @@ def plan(
         align: kept widths are multiples of this (4, 2, 1 where a group has too few channels).
         floor: least fraction of each group that stays.
         residual: also prune widths that pass through residual adds.
-        calibration: batches of input images float [B, C, H, W], or (images, labels) pairs; needed by "residual", "taylor" and
-            "activation". Only "taylor" looks at labels; without them it takes the network's own predictions for labels.
+        calibration: batches of images float [B, C, H, W], or (images, labels) pairs, for the last three of these; "taylor" uses labels.
         seed: for "random" and for the sampling of positions in "residual".
         grouping: the groups, when they are known already.
 
