@@ -33,6 +33,7 @@ app.command()(stages.quantize)
 app.command()(stages.measure)
 app.command()(lookups.doctor)
 app.add_typer(lookups.runs)
+app.add_typer(lookups.plans)
 
 
 def _version(show: bool) -> None:
@@ -73,5 +74,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: Sequence[str]) -> str:
-    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback} | {"runs"}
+    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback} | {"runs", "plans"}
     return next((f"{word} " for word in arguments if word in known), "")

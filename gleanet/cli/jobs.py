@@ -129,6 +129,12 @@ def prune(
     ] = None,
     data: o.Data = None,
     weights: o.Weights = None,
+    plan: Annotated[
+        str | None,
+        typer.Option(
+            help="Carry out this plan (the plan.json of another run) instead of choosing channels; its budget counts, not --flops."
+        ),
+    ] = None,
     flops: o.Flops = 0.5,
     one_shot: Annotated[bool, typer.Option("--one-shot", help="No training at all, whatever --epochs says.")] = False,
     in_training: Annotated[
@@ -168,6 +174,7 @@ def prune(
             model=o.required(model, "CHECKPOINT", "gleanet prune runs/base/model.gleanet --data digits --flops 0.5"),
             data=o.required(data, "--data", "name a data set, e.g. --data digits"),
             weights=weights,
+            plan=plan,
             in_training=in_training,
             seed=seed,
             threads=threads,

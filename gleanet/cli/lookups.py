@@ -1,4 +1,4 @@
-"""Commands that only look: doctor and runs."""
+"""Commands that only look: doctor, runs and plans."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,6 +14,9 @@ from gleanet.report import Table
 
 runs = typer.Typer(name="runs", help="Past runs.", no_args_is_help=True)
 
+plans = typer.Typer(name="plans", help="Saved pruning plans.", no_args_is_help=True)
+
+PlanFile = Annotated[Path, typer.Argument(help="A plan.json, as `gleanet prune` leaves it.")]
 Root = Annotated[Path, typer.Option(help="Folder that holds the run folders.")]
 
 
@@ -96,4 +99,36 @@ def show_run(
         print_json(record)
     else:
         print_run(record)
+    return 0
+
+
+@plans.command("show")
+def show_plan(plan: PlanFile, json: o.Json = False) -> int:
+    """One plan: which channels stay, and what that costs.
+
+    Example: [bold]gleanet plans show runs/demo/plan.json[/]
+    """
+    from gleanet.prune import Plan
+
+    found = Plan.load(plan)
+    if json:
+        print_json(found)
+    else:
+        print_text(str(found))
+    return 0
+
+
+@plans.command("diff")
+def diff_plans(one: PlanFile, other: PlanFile, json: o.Json = False) -> int:
+    """Two plans of one network: widths, channels that both keep, MACs.
+
+    Example: [bold]gleanet plans diff runs/one/plan.json runs/other/plan.json[/]
+    """
+    from gleanet.prune import Plan
+
+    found = Plan.load(one).diff(Plan.load(other))
+    if json:
+        print_json(found)
+    else:
+        print_text(str(found))
     return 0

@@ -52,15 +52,21 @@ Distill = Annotated[
     typer.Option(help="Weight of the teacher (the given network) in the loss. Default: 0.5 where it knows the training images, else 0."),
 ]
 Flops = Annotated[float, typer.Option(help="Fraction of the multiply-accumulates to keep.")]
-Criterion = Annotated[str | None, typer.Option(help="l1, l2, bn_scale, fpgm, random or residual. Default: the best measured one.")]
+Criterion = Annotated[
+    str | None,
+    typer.Option(help="l1, l2, bn_scale, fpgm, taylor, activation, residual or random. Default: the best measured one."),
+]
 Allocation = Annotated[
     settings.Allocation | None, typer.Option(help="One ratio everywhere, or the least important anywhere. Default: the best measured.")
 ]
-Recycle = Annotated[settings.Recycle | None, typer.Option(help="How removed filters are given back. Default: the best measured way.")]
+Recycle = Annotated[
+    settings.Recycle | None,
+    typer.Option(help="How removed filters are given back; similarity needs no images. Default: the best measured way."),
+]
 Align = Annotated[int, typer.Option(help="Kept widths are multiples of this; 8 suits ONNX Runtime on x86.")]
 Floor = Annotated[float, typer.Option(help="Least fraction of each layer that stays.")]
 Residual = Annotated[bool, typer.Option("--residual", help="Also prune the widths that pass through residual adds.")]
-Calibration = Annotated[int, typer.Option(help="Training images to calibrate on; labels are not used.")]
+Calibration = Annotated[int, typer.Option(help="Training images to calibrate on; labels are used by --criterion taylor alone.")]
 MaxDrop = Annotated[float | None, typer.Option(help="Points of accuracy that it may cost; exit code 3 when it costs more.")]
 Method = Annotated[str, typer.Option(help="Quantization methods to try: auto, all, or names with commas.")]
 Input = Annotated[settings.Input, typer.Option(help="float: normalised images. uint8: pixels, with the normalisation inside the graph.")]

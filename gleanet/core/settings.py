@@ -10,7 +10,7 @@ from gleanet.core.errors import SettingsError
 
 Device = Literal["auto", "cpu", "cuda"]
 Allocation = Literal["uniform", "global"]
-Recycle = Literal["features", "weights", "none"]
+Recycle = Literal["features", "similarity", "weights", "none"]
 Input = Literal["float", "uint8"]
 
 
@@ -71,11 +71,15 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class PruneSettings:
-    """All that ``gleanet prune`` was told. ``in_training``: FCR while training goes on, instead of one-shot and recovery."""
+    """All that ``gleanet prune`` was told. ``in_training``: FCR while training goes on, instead of one-shot and recovery.
+
+    ``plan``: a file with a plan that is carried out as it is, instead of choosing channels.
+    """
 
     model: str
     data: str
     weights: str | None = None
+    plan: str | None = None
     in_training: bool = False
     seed: int = 0
     threads: int = 1
@@ -88,6 +92,10 @@ class PruneSettings:
         check_pruning(self.pruning, self.training)
         if self.in_training and self.training.epochs == 0:
             raise SettingsError("--in-training prunes while training goes on: it needs --epochs above 0")
+        if self.plan is not None and self.in_training:
+            raise SettingsError("--plan names the channels, --in-training looks for them: choose one")
+        if self.plan is not None and (self.pruning.criterion or self.pruning.allocation):
+            raise SettingsError("--plan names the channels already: leave out --criterion and --allocation")
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from torch import nn
 
+from gleanet.core.errors import SettingsError
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Curve, Run
 from gleanet.core.settings import PruneSettings, plain
@@ -13,6 +14,7 @@ from gleanet.pipeline.subject import Subject, samples, subject
 from gleanet.pipeline.train import accuracy_on_test, recipe_of, taught
 from gleanet.prune import FCR, Plan, carry_out
 from gleanet.prune import plan as make_plan
+from gleanet.prune.apply import grouping_for
 from gleanet.report import render
 from gleanet.train import fit
 from gleanet.train.recipe import total_steps
@@ -66,19 +68,8 @@ Pruned = tuple[nn.Module, Plan, tuple[Curve, ...]]
 def _one_shot(settings: PruneSettings, target: Subject, recorder: Recorder, progress: Progress) -> Pruned:
     pruning, training = settings.pruning, settings.training
     drawn = samples(target.data, pruning.calibration, EXAMINED, settings.seed)
-    batches = target.batches(drawn.calibration)
-    plan = make_plan(
-        target.net,
-        target.example,
-        flops=pruning.flops,
-        criterion=pruning.criterion,
-        allocation=pruning.allocation,
-        align=pruning.align,
-        floor=pruning.floor,
-        residual=pruning.residual,
-        calibration=batches,
-        seed=settings.seed,
-    )
+    batches = target.calibration(drawn.calibration, pruning.criterion)
+    plan = _chosen(settings, target, batches) if settings.plan is None else _given(settings.plan, target)
     small = carry_out(target.net, plan, recycle=pruning.recycle, calibration=batches, seed=settings.seed, progress=progress)
     if training.epochs == 0:
         return small, plan, ()
@@ -97,6 +88,38 @@ def _one_shot(settings: PruneSettings, target: Subject, recorder: Recorder, prog
         progress=progress,
     )
     return small, plan, (curve,)
+
+
+def _chosen(settings: PruneSettings, target: Subject, batches: list[object]) -> Plan:
+    pruning = settings.pruning
+    return make_plan(
+        target.net,
+        target.example,
+        flops=pruning.flops,
+        criterion=pruning.criterion,
+        allocation=pruning.allocation,
+        align=pruning.align,
+        floor=pruning.floor,
+        residual=pruning.residual,
+        calibration=batches,
+        seed=settings.seed,
+    )
+
+
+def _given(file: str, target: Subject) -> Plan:
+    """A plan that was saved before.
+
+    Raises:
+        SettingsError: there is none, or it is for another network, or for images of another size, whose MACs are others.
+        StoreError: the file holds no plan.
+    """
+    plan, here = Plan.load(file), tuple(target.example.shape[1:])
+    if plan.input_shape != here:
+        raise SettingsError(
+            f"the plan {file} is for images {list(plan.input_shape)}, {target.data.name} has {list(here)}: make one for those"
+        )
+    grouping_for(target.net, plan)
+    return plan
 
 
 def _in_training(settings: PruneSettings, target: Subject, recorder: Recorder, progress: Progress) -> Pruned:

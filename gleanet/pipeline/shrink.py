@@ -113,7 +113,7 @@ def _plan(job: _Job) -> Plan:
         align=pruning.align,
         floor=pruning.floor,
         residual=pruning.residual,
-        calibration=job.subject.batches(images),
+        calibration=job.subject.calibration(images, pruning.criterion),
         seed=job.settings.seed,
     )
 

@@ -39,10 +39,18 @@ class Subject:
 
     def batches(self, images: ImageSet) -> list[torch.Tensor]:
         """The same in batches on the device."""
+        return [x for x, _ in self.labelled(images)]
+
+    def labelled(self, images: ImageSet) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """The same in batches on the device, each with its labels int64 [B]."""
         return [
-            torch.from_numpy(to_input(images.images[start : start + BATCH], self.preprocess)).to(self.device)
-            for start in range(0, len(images), BATCH)
+            (torch.from_numpy(to_input(part.images, self.preprocess)).to(self.device), torch.from_numpy(part.labels).to(self.device))
+            for part in (images.subset(np.arange(start, min(start + BATCH, len(images)))) for start in range(0, len(images), BATCH))
         ]
+
+    def calibration(self, images: ImageSet, criterion: str | None) -> list[object]:
+        """Batches for choosing channels: with labels for the criterion that looks at them, and for no other."""
+        return [*(self.labelled(images) if criterion == "taylor" else self.batches(images))]
 
 
 def subject(settings: ShrinkSettings | TrainSettings | PruneSettings, *, activation: str | None = None, progress: Progress) -> Subject:

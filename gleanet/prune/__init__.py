@@ -1,5 +1,7 @@
 from gleanet.prune.apply import apply as apply
 from gleanet.prune.apply import zero as zero
+from gleanet.prune.diff import GroupDiff as GroupDiff
+from gleanet.prune.diff import PlanDiff as PlanDiff
 from gleanet.prune.fcr import FCR as FCR
 from gleanet.prune.groups import Group as Group
 from gleanet.prune.groups import Grouping as Grouping

@@ -154,7 +154,7 @@ def _fold_constants(model: nn.Module, plan: Plan, grouping: Grouping, drops: lis
     if not constant:
         return
     norms = batch_norms_behind(grouping.traced)
-    shifts = {path: _contribution(model.get_submodule(path), x, constant[path]) for path, x in _inputs(model, plan, set(constant)).items()}
+    shifts = {path: contribution(model.get_submodule(path), x, constant[path]) for path, x in _inputs(model, plan, set(constant)).items()}
     for path, shift in shifts.items():
         add_to_output(model.get_submodule(path), model.get_submodule(norms[path]) if path in norms else None, shift)
 
@@ -191,7 +191,7 @@ def _inputs(model: nn.Module, plan: Plan, paths: set[str]) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def _contribution(module: nn.Module, x: Tensor, positions: list[int]) -> Tensor:
+def contribution(module: nn.Module, x: Tensor, positions: list[int]) -> Tensor:
     """What some input channels add to each output channel of a layer [out], on average over all output positions."""
     dim = x.dim() - 1 if isinstance(module, nn.Linear) else 1
     some = torch.zeros_like(x)

@@ -20,30 +20,39 @@ RIDGE = 1e-3
 LARGEST = 8192  # columns of a covariance that is still formed (512 MB in float64); beyond, only means or variances are used
 
 
-def image_batches(calibration: Iterable[object], grouping: Grouping) -> list[Tensor]:
-    """Calibration images as a list of batches [B, C, H, W] of the network's type, on its device; labels beside them are dropped.
+def labelled_batches(calibration: Iterable[object], grouping: Grouping) -> list[tuple[Tensor, object]]:
+    """Calibration images as a list of batches [B, C, H, W] of the network's type, on its device, each with what was given beside it.
 
     Args:
         calibration: batches of float images, or (images, labels) pairs, of tensors or arrays; or one tensor [N, C, H, W].
         grouping: the groups of the network, which know what it takes.
+
+    Returns:
+        (images, labels) pairs, None for labels that are not given; calibration again for whoever takes calibration.
 
     Raises:
         SettingsError: no images, or something that is not a batch of images for this network.
     """
     parameter = next(grouping.traced.parameters())
     shape = grouping.input_shape()
-    batches = []
+    batches: list[tuple[Tensor, object]] = []
     for item in [calibration] if isinstance(calibration, Tensor) else calibration:
-        tensor = torch.as_tensor(item[0] if isinstance(item, (tuple, list)) else item)
+        images, labels = (*item, None)[:2] if isinstance(item, (tuple, list)) else (item, None)
+        tensor = torch.as_tensor(images)
         if tensor.dim() != len(shape) + 1 or tensor.shape[1] != shape[0] or not tensor.is_floating_point():
             raise SettingsError(
                 f"a calibration batch has shape {list(tensor.shape)} and type {tensor.dtype}: pass batches of float images {['B', *shape]}"
             )
         if len(tensor):
-            batches.append(tensor.detach().to(parameter))
+            batches.append((tensor.detach().to(parameter), labels))
     if not batches:
         raise SettingsError("there are no calibration images: pass a few hundred, labels are not needed")
     return batches
+
+
+def image_batches(calibration: Iterable[object], grouping: Grouping) -> list[Tensor]:
+    """The images of :func:`labelled_batches` alone."""
+    return [images for images, _ in labelled_batches(calibration, grouping)]
 
 
 def refittable(module: nn.Module) -> bool:

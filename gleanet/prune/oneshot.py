@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import nn
@@ -14,12 +14,13 @@ from gleanet.prune.apply import apply, grouping_for
 from gleanet.prune.collect import recycle_weights
 from gleanet.prune.groups import Grouping, find_groups
 from gleanet.prune.importance import Criterion
-from gleanet.prune.least_squares import image_batches
+from gleanet.prune.least_squares import labelled_batches
 from gleanet.prune.plan import Plan
 from gleanet.prune.plan import plan as make_plan
 from gleanet.prune.recycle import recycle_features
+from gleanet.prune.similarity import recycle_similarity
 
-Recycle = Literal["features", "weights", "none"]
+Recycle = Literal["features", "similarity", "weights", "none"]
 
 
 def prune(
@@ -40,8 +41,9 @@ def prune(
     """A smaller copy of ``model`` that keeps a fraction of its MACs, without any training.
 
     Args:
-        recycle: "features" refits the next layers on calibration images (default when there are any), "weights" mixes the dropped
-            filters into the kept ones, "none" only removes.
+        recycle: "features" refits the next layers on calibration images (default when there are any), "similarity" predicts the
+            dropped features from the kept ones by filter geometry alone, without data, "weights" mixes the dropped filters into the
+            kept ones, "none" only removes.
         model, example_input, flops, criterion, allocation, align, floor, residual, calibration, seed: as in
             :func:`gleanet.prune.plan.plan`.
 
@@ -53,7 +55,7 @@ def prune(
     """
     _check(recycle, calibration)
     grouping = find_groups(model, example_input, residual=residual)
-    batches = None if calibration is None else image_batches(calibration, grouping)
+    batches = None if calibration is None else labelled_batches(calibration, grouping)
     chosen = make_plan(
         model, example_input, flops=flops, criterion=criterion, allocation=allocation, align=align, floor=floor, residual=residual,
         calibration=batches, seed=seed, grouping=grouping,
@@ -87,6 +89,9 @@ def carry_out(
     if how == "weights":
         model = copy.deepcopy(model)
         recycle_weights(model, plan, grouping)
+    elif how == "similarity":
+        model = copy.deepcopy(model)
+        recycle_similarity(model, plan, grouping)
     small = apply(model, plan, grouping=grouping)
     if how == "features":
         assert calibration is not None
@@ -96,8 +101,8 @@ def carry_out(
 
 def _check(recycle: Recycle | None, calibration: Iterable[object] | None) -> Recycle:
     how: Recycle = recycle or ("none" if calibration is None else "features")
-    if how not in ("features", "weights", "none"):
-        raise SettingsError(f"unknown recycle {how!r}: choose features, weights or none")
+    if how not in get_args(Recycle):
+        raise SettingsError(f"unknown recycle {how!r}: choose {', '.join(get_args(Recycle))}")
     if how == "features" and calibration is None:
         raise SettingsError("recycle='features' refits layers on images: pass calibration=batches of images")
     return how

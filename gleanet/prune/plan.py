@@ -13,11 +13,13 @@ from gleanet.core.files import write_bytes
 from gleanet.core.records import FORMAT_VERSION, LayerWidth, dumps, loads
 from gleanet.prune.allocate import Allocation, allocate
 from gleanet.prune.budget import CostModel
+from gleanet.prune.diff import GroupDiff, PlanDiff
 from gleanet.prune.groups import Grouping, LeftAlone, find_groups
 from gleanet.prune.importance import CRITERIA, Criterion, scores
-from gleanet.prune.least_squares import image_batches
-from gleanet.prune.residual import input_moments, residual_scores
-from gleanet.prune.sensitivity import weigh
+from gleanet.prune.observe import activation_scores, taylor_scores
+
+OBSERVING = {"residual": weighed_residual_scores, "taylor": taylor_scores, "activation": activation_scores}  # criteria that look at images
+COMPARABLE = ("residual", "taylor")  # their scores are in one unit for all groups
 
 
 @dataclass(frozen=True)
@@ -70,6 +72,40 @@ class Plan:
             raise SettingsError(f"cannot read the plan {path}: {error.strerror}") from error
         return loads(data, Plan, str(path))
 
+    def diff(self, other: "Plan") -> PlanDiff:
+        """Compare with another plan of the same network; ``print`` the result.
+
+        Raises:
+            SettingsError: the plans are for different networks.
+        """
+        mine, theirs = ({part.name: part for part in plan.groups} for plan in (self, other))
+        for name in [*mine, *theirs]:
+            widths = [parts[name].channels if name in parts else None for parts in (mine, theirs)]
+            if widths[0] != widths[1]:
+                said = [f"{width} channels" if width else "no such group" for width in widths]
+                raise SettingsError(f"the plans are for different networks: group {name} has {said[0]} in one, {said[1]} in the other")
+        if (self.input_shape, self.macs_before) != (other.input_shape, other.macs_before):
+            raise SettingsError(
+                f"the plans are for inputs {list(self.input_shape)} and {list(other.input_shape)}: their MACs do not compare"
+            )
+        macs = [{layer.layer: layer.macs_after for layer in plan.layers} for plan in (self, other)]
+        return PlanDiff(
+            labels=(self._label(), other._label()),
+            groups=tuple(
+                GroupDiff(
+                    name, part.channels, (len(part.keep), len(theirs[name].keep)), len({*part.keep} & {*theirs[name].keep}),
+                    (macs[0][name], macs[1][name]),
+                )
+                for name, part in mine.items()
+            ),
+            macs_before=self.macs_before,
+            macs=(self.macs_after, other.macs_after),
+            params=(self.params_after, other.params_after),
+        )  # fmt: skip
+
+    def _label(self) -> str:
+        return f"{self.criterion}, {self.allocation}, blocks of {self.align}"
+
     def __str__(self) -> str:
         lines = [f"{'group':<28}{'channels':>9}{'keep':>6}{'MACs of its layer':>26}"]
         lines += [
@@ -78,7 +114,7 @@ class Plan:
         share = self.macs_after / self.macs_before
         lines.append(
             f"MACs {self.macs_before / 1e6:.2f} M -> {self.macs_after / 1e6:.2f} M ({share:.1%}), parameters "
-            f"{self.params_before:,} -> {self.params_after:,}; {self.criterion}, {self.allocation}, blocks of {self.align}"
+            f"{self.params_before:,} -> {self.params_after:,}; {self._label()}"
         )
         lines += [f"left alone: {item.path} ({item.reason})" for item in self.left]
         return "\n".join(lines)
@@ -104,13 +140,13 @@ def plan(
         model: the network.
         example_input: float [N, C, H, W].
         flops: the fraction of the MACs to keep, in (0, 1]; met within 1 % of the whole, from below.
-        criterion: a name (l1, l2, bn_scale, fpgm, random, residual), or any callable from
+        criterion: a name (l1, l2, bn_scale, fpgm, random, residual, taylor, activation), or any callable from
             :class:`~gleanet.prune.importance.GroupTensors` to scores [C]. Default: "residual" with calibration images, else "l2".
         allocation: "uniform" or "global". Default: "global" for "residual", whose scores are errors in one unit, else "uniform".
         align: kept widths are multiples of this (4, 2, 1 where a group has too few channels).
         floor: least fraction of each group that stays.
         residual: also prune widths that pass through residual adds.
-        calibration: batches of input images float [B, C, H, W] (labels beside them are ignored); needed by "residual".
+        calibration: batches of images float [B, C, H, W], or (images, labels) pairs, for the last three of these; "taylor" uses labels.
         seed: for "random" and for the sampling of positions in "residual".
         grouping: the groups, when they are known already.
 
@@ -125,16 +161,14 @@ def plan(
     _check(name, criterion, allocation, flops, align, floor, calibration)
     grouping = grouping or find_groups(model, example_input, residual=residual)
     cost = CostModel(grouping)
-    if name == "residual" and not callable(criterion):
+    if name in OBSERVING and not callable(criterion):
         assert calibration is not None
-        batches = image_batches(calibration, grouping)
-        moments = input_moments(model, grouping, batches, seed)
-        score = weigh(model, grouping, residual_scores(model, grouping, batches, moments=moments), moments, batches)
+        score = OBSERVING[name](model, grouping, calibration, seed=seed)
     else:
         score = scores(grouping.groups, model, criterion if callable(criterion) else CRITERIA[name], seed)
     how: Allocation = allocation or ("global" if name == "residual" else "uniform")
     ranked = {group: s.numpy() for group, s in score.items()}
-    widths = allocate(cost, ranked, target=flops, kind=how, align=align, floor=floor, comparable=name == "residual")
+    widths = allocate(cost, ranked, target=flops, kind=how, align=align, floor=floor, comparable=name in COMPARABLE)
     keep = {group: tuple(sorted(np.argsort(-s, kind="stable")[: widths[group]].tolist())) for group, s in ranked.items()}
     return make_plan(grouping, cost, keep, criterion=name, allocation=how, align=align, target=flops, residual=residual)
 
@@ -176,8 +210,8 @@ def make_plan(
 def _check(
     name: str, criterion: object, allocation: str | None, flops: float, align: int, floor: float, calibration: Iterable[object] | None
 ) -> None:
-    if not callable(criterion) and name not in (*CRITERIA, "residual"):
-        raise SettingsError(f"unknown criterion {name!r}: choose one of {', '.join((*CRITERIA, 'residual'))}")
+    if not callable(criterion) and name not in (*CRITERIA, *OBSERVING):
+        raise SettingsError(f"unknown criterion {name!r}: choose one of {', '.join((*CRITERIA, *OBSERVING))}")
     if allocation not in (None, "uniform", "global"):
         raise SettingsError(f"unknown allocation {allocation!r}: choose uniform or global")
     if not 0 < flops <= 1:
@@ -186,5 +220,5 @@ def _check(
         raise SettingsError(f"align={align} is out of range: choose 1, 2, 4, 8, 16 or 32")
     if not 0 <= floor < 1:
         raise SettingsError(f"floor={floor} is out of range: it is a fraction in [0, 1)")
-    if name == "residual" and not callable(criterion) and calibration is None:
-        raise SettingsError("criterion 'residual' looks at activations: pass calibration=batches of images")
+    if name in OBSERVING and not callable(criterion) and calibration is None:
+        raise SettingsError(f"criterion {name!r} looks at activations: pass calibration=batches of images")

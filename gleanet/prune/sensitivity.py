@@ -11,7 +11,7 @@ Factors from gradients (of the logits, or Fisher) had made it worse (63 to 66 % 
 """
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -19,14 +19,31 @@ from torch import Tensor, nn
 
 from gleanet.prune.groups import Group, Grouping, Member
 from gleanet.prune.layers import weight_of
-from gleanet.prune.least_squares import Moments, as_weight
-from gleanet.prune.residual import InputMoments, consumer_of, remove
+from gleanet.prune.least_squares import Moments, as_weight, image_batches
+from gleanet.prune.residual import InputMoments, consumer_of, input_moments, remove, residual_scores
 from gleanet.prune.trace import evaluating
 from gleanet.prune.values import tensors
 
 KEPT = 0.5  # of each group's channels, while it is probed
 IMAGES = 256
 PASSES = 3  # probing all groups costs at most as much as this many passes over the calibration images
+
+
+def weighed_residual_scores(model: nn.Module, grouping: Grouping, calibration: Iterable[object], *, seed: int = 0) -> dict[str, Tensor]:
+    """What the criterion ``residual`` gives, in units of the error at the network's outputs.
+
+    Args:
+        model: the network; not changed.
+        grouping: its groups.
+        calibration: batches of images float [B, C, H, W].
+        seed: draws the positions that are sampled.
+
+    Returns:
+        float64 [C] by group name; larger is more important; comparable between groups.
+    """
+    batches = image_batches(calibration, grouping)
+    moments = input_moments(model, grouping, batches, seed)
+    return weigh(model, grouping, residual_scores(model, grouping, batches, moments=moments), moments, batches)
 
 
 def weigh(

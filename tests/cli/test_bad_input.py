@@ -5,11 +5,14 @@ import pickle
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from gleanet.nn import build
+from gleanet.prune import plan
 from tests.cli.conftest import Gleanet
 
 
@@ -44,10 +47,12 @@ def bad(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / "truncated" / f"{split}.parquet").write_bytes(b"PAR1" + b"\0" * 100)
     (folder / "unknown.toml").write_text("flop = 0.5\n")
     (folder / "broken.toml").write_text("flops = \n")
+    plan(build("resnet20"), torch.zeros(1, 3, 16, 16), flops=0.5).save(folder / "plan.json")
+    plan(build("resnet8"), torch.zeros(1, 3, 40, 40), flops=0.5).save(folder / "wide.json")
     return folder
 
 
-CASES = {
+CASES: dict[str, Any] = {  # arguments, words of the message, and the exit code where it is not 2
     "no such data": (["train", "resnet8", "--data", "nowhere"], ["nowhere"]),
     "folder without data": (["train", "resnet8", "--data", "{bad}/empty"], ["empty"]),
     "truncated parquet": (["train", "resnet8", "--data", "{bad}/truncated"], ["parquet"]),
@@ -65,6 +70,16 @@ CASES = {
     "budget that cannot be met": (["shrink", "resnet8", "--data", "digits", "--flops", "0.01"], ["cannot be reached", "least"]),
     "unknown criterion": (["prune", "resnet8", "--data", "digits", "--criterion", "best"], ["best", "l2"]),
     "unknown allocation": (["prune", "resnet8", "--data", "digits", "--allocation", "some"], ["some", "uniform"]),
+    "missing plan": (["prune", "resnet8", "--data", "digits", "--plan", "{bad}/none.json"], ["none.json"]),
+    "no plan in it": (["prune", "resnet8", "--data", "digits", "--plan", "{bad}/unknown.toml"], ["unknown.toml", "Plan"], 1),
+    "plan of another network": (
+        ["prune", "resnet8", "--data", "digits", "--plan", "{bad}/plan.json"],
+        ["another network", "layer1.1.conv1"],
+    ),
+    "plan for other images": (["prune", "resnet8", "--data", "digits", "--plan", "{bad}/wide.json"], ["wide.json", "[3, 40, 40]"]),
+    "plan and criterion": (["prune", "resnet8", "--data", "digits", "--plan", "{bad}/plan.json", "--criterion", "l1"], ["--criterion"]),
+    "missing plan to show": (["plans", "show", "{bad}/none.json"], ["none.json"]),
+    "plans of different networks": (["plans", "diff", "{bad}/plan.json", "{bad}/wide.json"], ["different networks", "layer"]),
     "no float": (["shrink", "resnet8", "--data", "digits", "--flops", "half"], ["--flops", "number"]),
     "unknown option": (["shrink", "resnet8", "--flop", "0.5"], ["--flop"]),
     "unknown command": (["shrnk"], ["shrnk"]),
@@ -82,9 +97,9 @@ CASES = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_bad_input_gives_one_line_and_leaves_nothing(gleanet: Gleanet, bad: Path, tmp_path: Path, case: str) -> None:
-    arguments, words = CASES[case]
+    arguments, words, *code = CASES[case]
     done = gleanet(*(word.format(bad=bad) for word in arguments), cwd=tmp_path)
-    assert_one_line(done, *words)
+    assert_one_line(done, *words, code=code[0] if code else 2)
     assert [path.name for path in tmp_path.rglob("*")] in ([], ["runs"])
 
 

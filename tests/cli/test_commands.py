@@ -10,6 +10,7 @@ import pytest
 
 import gleanet as gn
 from gleanet.measure import read_metadata
+from gleanet.prune import Plan
 from tests.cli.conftest import Gleanet
 
 ARTEFACTS = {"base.onnx", "model.onnx", "model.int8.onnx", "model.gleanet", "run.json", "report.html"}
@@ -81,6 +82,42 @@ def test_prune_meets_the_budget(gleanet: Gleanet, trained: Path, tmp_path: Path,
     assert 0.59 * results["macs_before"] <= counted.macs <= 0.6 * results["macs_before"]
 
 
+def test_a_saved_plan_is_carried_out_again_shown_and_compared(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
+    common = ["prune", trained / "model.gleanet", "--data", "digits", "--one-shot", "--recycle", "none"]
+    chosen: dict[str, list[object]] = {
+        "one": ["--criterion", "taylor"],
+        "other": ["--criterion", "activation"],
+        "again": ["--plan", tmp_path / "one/plan.json"],
+    }
+    for name, more in chosen.items():
+        done = gleanet(*common, *more, "--out", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    files = [tmp_path / name / "plan.json" for name in ("one", "other", "again")]
+    assert files[0].read_bytes() == files[2].read_bytes()
+    weights = [gn.load(file.with_name("model.gleanet")).state_dict() for file in files]
+    assert all(bool((weights[0][key] == weights[2][key]).all()) for key in weights[0])
+    assert "taylor, uniform" in gleanet("plans", "show", files[0]).stdout
+    assert "the same channels" in gleanet("plans", "diff", files[0], files[2]).stdout
+    found = json.loads(gleanet("plans", "diff", files[0], files[1], "--json").stdout)
+    assert found["macs"] == [json.loads(file.read_text())["macs_after"] for file in files[:2]]
+    shown = gleanet("plans", "show", files[1], "--json")
+    assert json.loads(shown.stdout) == json.loads(files[1].read_text())
+    assert [part.keep for part in Plan.load(files[0]).groups] == _kept_by_taylor(trained / "model.gleanet", labelled=True)
+    assert [part.keep for part in Plan.load(files[0]).groups] != _kept_by_taylor(trained / "model.gleanet", labelled=False)
+
+
+def _kept_by_taylor(checkpoint: Path, labelled: bool) -> list[tuple[int, ...]]:
+    """What the command should keep: it hands the labels of the calibration images to this criterion."""
+    import torch
+
+    from gleanet.pipeline.subject import Subject, samples
+
+    subject = Subject(gn.load(checkpoint), gn.load_data("digits"), torch.device("cpu"))
+    drawn = samples(subject.data, 1024, 2000, 0).calibration
+    batches = subject.labelled(drawn) if labelled else subject.batches(drawn)
+    return [part.keep for part in gn.plan(subject.net, subject.example, flops=0.5, criterion="taylor", calibration=batches).groups]
+
+
 def test_export_writes_one_checked_file_with_a_dynamic_batch(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
     done = gleanet("export", trained / "model.gleanet", "--data", "digits", "--input", "uint8", "--out", tmp_path / "net.onnx", "--json")
     assert done.returncode == 0, done.stderr
@@ -147,7 +184,7 @@ def test_settings_come_from_a_file_and_the_command_line_wins(gleanet: Gleanet, t
 
 
 def test_every_help_has_an_example(gleanet: Gleanet) -> None:
-    commands = ["shrink", "train", "prune", "export", "quantize", "measure", "doctor", "runs list", "runs show"]
+    commands = ["shrink", "train", "prune", "export", "quantize", "measure", "doctor", "runs list", "runs show", "plans show", "plans diff"]
     for command in commands:
         done = gleanet(*command.split(), "--help")
         assert done.returncode == 0, done.stderr

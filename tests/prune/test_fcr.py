@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -183,20 +184,23 @@ def training(net: nn.Module, fcr: FCR, optimizer: torch.optim.Optimizer, first: 
         fcr.step()
 
 
-def begin(momentum: float = 0.9) -> tuple[nn.Module, FCR, torch.optim.Optimizer]:
+def begin(criterion: str = "fpgm", momentum: float = 0.9) -> tuple[nn.Module, FCR, torch.optim.Optimizer]:
     net = build("resnet8", seed=0).double().train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=momentum, weight_decay=1e-3, nesterov=True)
-    return net, FCR(net, X, flops=0.5, total_steps=12, interval=2, criterion="fpgm"), optimizer
+    return net, FCR(net, X, flops=0.5, total_steps=12, interval=2, criterion=criterion), optimizer
 
 
+@pytest.mark.parametrize("criterion", ["fpgm", "taylor", "activation"])
 @pytest.mark.parametrize("stop", [1, 4, 7, 9])
-def test_a_resumed_training_equals_an_uninterrupted_one(stop: int) -> None:
-    net, fcr, optimizer = begin()
+def test_a_resumed_training_equals_an_uninterrupted_one(stop: int, criterion: str, tmp_path: Path) -> None:
+    """Through a checkpoint file that loads without pickle; what a data-driven criterion has seen so far included."""
+    net, fcr, optimizer = begin(criterion)
     training(net, fcr, optimizer, 0, 12)
-    first_net, first_fcr, first_optimizer = begin()
+    first_net, first_fcr, first_optimizer = begin(criterion)
     training(first_net, first_fcr, first_optimizer, 0, stop)
-    saved = copy.deepcopy((first_net.state_dict(), first_fcr.state_dict(), first_optimizer.state_dict()))
-    other_net, other_fcr, other_optimizer = begin()
+    torch.save((first_net.state_dict(), first_fcr.state_dict(), first_optimizer.state_dict()), tmp_path / "checkpoint.pt")
+    saved = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    other_net, other_fcr, other_optimizer = begin(criterion)
     drift(other_net, 0)  # whatever it was made with
     other_net.load_state_dict(saved[0])
     other_fcr.load_state_dict(saved[1])

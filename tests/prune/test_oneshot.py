@@ -17,7 +17,7 @@ CALIBRATION = [images(16)]
 
 def test_it_is_a_plan_carried_out() -> None:
     net = lively(build("resnet8", seed=0))
-    for recycle in ("none", "weights", "features"):
+    for recycle in ("none", "weights", "similarity", "features"):
         small = prune(net, X, flops=0.5, criterion="l1", recycle=recycle, calibration=CALIBRATION)
         chosen = plan(net, X, flops=0.5, criterion="l1")
         other = carry_out(net, chosen, recycle=recycle, calibration=CALIBRATION)
@@ -72,7 +72,7 @@ def _rows(net: torch.nn.Module, member: Member) -> torch.Tensor:
     return torch.stack([weight[list(positions)].flatten() for positions in member.index])
 
 
-@pytest.mark.parametrize("recycle", ["none", "weights", "features"])
+@pytest.mark.parametrize("recycle", ["none", "weights", "similarity", "features"])
 @pytest.mark.parametrize("name", KINDS)
 def test_every_network_with_every_way(name: str, recycle: str) -> None:
     """At align 1 and with residual widths; the result runs, costs what was asked for, and the original is as it was."""
@@ -108,4 +108,7 @@ def test_on_another_device() -> None:
         expected = prune(net, X, flops=0.75, align=1, residual=True, calibration=CALIBRATION)
         there = prune(net.cuda(), X.cuda(), flops=0.75, align=1, residual=True, calibration=CALIBRATION)
         assert all(tensor.is_cuda for tensor in there.state_dict().values()), name
+        for criterion in ("taylor", "activation"):
+            given = prune(net, X.cuda(), flops=0.75, align=1, criterion=criterion, recycle="similarity", calibration=CALIBRATION)
+            assert all(tensor.is_cuda for tensor in given.state_dict().values()), name
         torch.testing.assert_close(logits(there, images(2).cuda()).cpu(), logits(expected, images(2)), rtol=1e-6, atol=1e-6, msg=name)

@@ -9,6 +9,7 @@ import torch
 from gleanet.core.errors import SettingsError, StoreError
 from gleanet.nn import build
 from gleanet.prune import CRITERIA, GroupPlan, GroupTensors, Plan, apply, find_groups, plan
+from gleanet.prune.plan import OBSERVING
 from tests.prune.nets import Chain, images, lively, logits
 
 EXAMPLE = images(1, dtype=torch.float32)
@@ -91,6 +92,7 @@ def test_defaults_follow_from_the_calibration_images() -> None:
         ({"flops": 1.1}, "flops=1.1 is out of range"),
         ({"criterion": "l3"}, "unknown criterion 'l3': choose one of l1, l2"),
         ({"criterion": "residual"}, "criterion 'residual' looks at activations: pass calibration"),
+        ({"criterion": "taylor"}, "criterion 'taylor' looks at activations: pass calibration"),
         ({"allocation": "even"}, "unknown allocation 'even'"),
         ({"align": 3}, "align=3 is out of range"),
         ({"floor": 1.0}, "floor=1.0 is out of range"),
@@ -118,9 +120,47 @@ def test_calibration_may_be_pairs_arrays_or_one_tensor() -> None:
 def test_making_it_changes_nothing() -> None:
     net = lively(build("resnet8", seed=0), dtype=torch.float32).train()
     before, draw = {k: v.clone() for k, v in net.state_dict().items()}, torch.get_rng_state()
-    for criterion in (*CRITERIA, "residual"):
+    for criterion in (*CRITERIA, *OBSERVING):
         plan(net, EXAMPLE, flops=0.5, criterion=criterion, calibration=[images(8, dtype=torch.float32)])
     assert net.training
     assert torch.equal(torch.get_rng_state(), draw)
     assert all(torch.equal(before[k], v) for k, v in net.state_dict().items())
     assert not any(module._forward_pre_hooks for module in net.modules())
+
+
+def test_a_diff_counts_what_both_keep() -> None:
+    net = build("resnet8", seed=0)
+    one, other = (plan(net, EXAMPLE, flops=share, criterion=name) for share, name in ((0.5, "l1"), (0.7, "random")))
+    found = one.diff(other)
+    for part, mine, theirs in zip(found.groups, one.groups, other.groups, strict=True):
+        assert (part.name, part.channels) == (mine.name, mine.channels)
+        assert part.keep == (len(mine.keep), len(theirs.keep))
+        assert part.shared == sum(channel in theirs.keep for channel in mine.keep)
+        layers = [next(layer for layer in made.layers if layer.layer == part.name) for made in (one, other)]
+        assert part.macs == (layers[0].macs_after, layers[1].macs_after)
+    assert found.macs == (one.macs_after, other.macs_after)
+    assert not found.same
+    assert one.diff(Plan(**vars(one))).same
+    back = other.diff(one)
+    assert [part.keep for part in back.groups] == [part.keep[::-1] for part in found.groups]
+    assert [part.shared for part in back.groups] == [part.shared for part in found.groups]
+
+
+def test_a_diff_prints_as_a_table() -> None:
+    net = build("resnet8", seed=0)
+    one, other = (plan(net, EXAMPLE, flops=share) for share in (0.5, 0.7))
+    lines = str(one.diff(other)).splitlines()
+    assert lines[0] == "A: l2, uniform, blocks of 8"
+    assert lines[2].split() == ["group", "channels", "keep", "A", "keep", "B", "shared", "MACs", "A", "MACs", "B"]
+    narrow, wide = (len(made.groups[0].keep) for made in (one, other))
+    assert lines[3].split()[:5] == ["layer1.0.conv1", "16", str(narrow), str(wide), str(narrow)]  # the best stay in both
+    assert "different channels" in lines[-1]
+    assert "the same channels" in str(one.diff(one))
+
+
+def test_plans_of_different_networks_do_not_compare() -> None:
+    one = plan(build("resnet8", seed=0), EXAMPLE, flops=0.5)
+    with pytest.raises(SettingsError, match=r"group layer1\.1\.conv1 has no such group in one, 16 channels in the other"):
+        one.diff(plan(build("resnet20", seed=0), EXAMPLE, flops=0.5))
+    with pytest.raises(SettingsError, match=r"inputs \[3, 12, 12\] and \[3, 20, 20\]"):
+        one.diff(plan(build("resnet8", seed=0), images(1, shape=(3, 20, 20), dtype=torch.float32), flops=0.5))
