@@ -6,7 +6,9 @@ for x, y in loader:
 small = fcr.finish()
 """
 
+import copy
 from dataclasses import replace
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -19,37 +21,51 @@ from gleanet.prune.allocate import Allocation
 from gleanet.prune.apply import apply, check_plan, zero_channels
 from gleanet.prune.budget import CostModel
 from gleanet.prune.collect import recycle_group
+from gleanet.prune.gather import Gather
 from gleanet.prune.groups import Group, find_groups
 from gleanet.prune.importance import CRITERIA, Criterion, l2, scores
+from gleanet.prune.least_squares import image_batches
 from gleanet.prune.plan import GroupPlan, Plan, make_plan
 from gleanet.prune.plan import plan as make_first_plan
+from gleanet.prune.recycle import recycle_features
+from gleanet.prune.trace import evaluating
 from gleanet.prune.watch import WATCHED, Watch
 
-Recycle = Literal["weights", "none"]
+Recycle = Literal["features", "weights", "none"]
 
 
 class FCR:
-    """Decays small filters to zero while training goes on, and recycles what they contributed into those that stay.
+    """Prunes filters while training goes on, and recycles what they contributed into those that stay.
 
-    Every ``interval`` steps of the pruning phase each group is ranked anew, the mixed contribution collector of its small filters is
-    assigned to the others, and the small filters, with their batch-norm scale and shift, are decayed; a filter can come back until
-    the phase ends. From then on the small filters are held at zero, so that removal in :meth:`finish` is exact.
+    ``recycle="features"``, the default and the best measured form (docs/evidence.md, recovery): the loop's own first ``images`` images
+    are kept; then the plan is made on them, the small filters are set to zero, and every layer behind them is solved anew so that the
+    kept filters give what the small ones gave (DESIGN 5.4). All steps that are left train the pruned network.
+
+    ``recycle="weights"``, the literal reading (DESIGN 5.3): every ``interval`` steps of a pruning phase each group is ranked anew, the
+    mixed contribution collector of its small filters is assigned to the others, and the small filters, with their batch-norm scale and
+    shift, are decayed; a filter can come back until the phase ends. ``"none"`` only decays: soft filter pruning (Y. He et al., IJCAI
+    2018), the natural baseline.
+
+    From then on the small filters are held at zero, so that removal in :meth:`finish` is exact.
 
     Args:
         model: the network being trained; changed in place by :meth:`step`. Where several processes train it, its
-            DistributedDataParallel wrapper: all of them then rank by what all have seen ("activation" needs that; gradients and
-            weights are the same in all of them anyway), and make the same plan.
+            DistributedDataParallel wrapper: all of them then rank by what all have seen, or refit as the first of them does, and
+            make the same plan. (The inner network does where gradients and weights alone decide.)
         example_input: float [N, C, H, W].
         flops: fraction of the MACs to keep.
         total_steps: optimizer steps of the whole training.
-        criterion: a data-free criterion by name; "taylor" or "activation", which watch the loop's own batches between two rankings
-            (until the first ranking, and for widths by "global", norms stand in); or any callable from a group's tensors to scores [C].
-        allocation: "uniform" or "global".
-        recycle: "weights" (FCR), or "none": soft filter pruning with decay (Y. He et al., IJCAI 2018), the natural baseline.
-        strength: rho, the share of the collector that is assigned over the whole phase; each event assigns its part.
-        aligned: scale the share of each filter by max(0, cos(filter, collector)).
-        phase: part of ``total_steps`` until the plan is frozen.
-        interval: steps between two rankings.
+        criterion: as in :func:`gleanet.prune.plan.plan`; default "residual" for "features", else "l2". "residual" needs "features".
+            For the others "taylor" and "activation" watch the loop's own batches between two rankings (until the first ranking, and for
+            widths by "global", norms stand in).
+        allocation: "uniform" or "global"; default "global" for "residual", else "uniform".
+        recycle: "features", "weights" or "none".
+        images: for "features": how many to keep.
+        start: for "features": part of ``total_steps`` that comes before the first kept image; 0 suits a network that is trained already.
+        strength: for "weights": rho, the share of the collector that is assigned over the whole phase; each event assigns its part.
+        aligned: for "weights": scale the share of each filter by max(0, cos(filter, collector)).
+        phase: for "weights" and "none": part of ``total_steps`` until the plan is frozen.
+        interval: for these: steps between two rankings.
         align, floor, residual, seed: as in :func:`gleanet.prune.plan.plan`.
 
     Raises:
@@ -63,9 +79,11 @@ class FCR:
         *,
         flops: float,
         total_steps: int,
-        criterion: str | Criterion = "l2",
-        allocation: Allocation = "uniform",
-        recycle: Recycle = "weights",
+        criterion: str | Criterion | None = None,
+        allocation: Allocation | None = None,
+        recycle: Recycle = "features",
+        images: int = 512,
+        start: float = 0.0,
         strength: float = 0.2,
         aligned: bool = True,
         phase: float = 0.6,
@@ -75,39 +93,57 @@ class FCR:
         residual: bool = False,
         seed: int = 0,
     ) -> None:
-        if criterion == "residual":
-            raise SettingsError("criterion 'residual' needs calibration images at every ranking: use it with prune(), or l2 here")
-        if total_steps < 1 or interval < 1 or not 0 < phase <= 1 or strength < 0 or recycle not in ("weights", "none"):
-            raise SettingsError(
-                f"FCR needs total_steps >= 1, interval >= 1, 0 < phase <= 1, strength >= 0 and recycle 'weights' or 'none'; "
-                f"got {total_steps}, {interval}, {phase}, {strength}, {recycle!r}"
-            )
+        _check(total_steps, interval, phase, strength, recycle, images, start, criterion)
+        refits = recycle == "features"
         processes: dist.ProcessGroup | None = None
         if isinstance(model, DistributedDataParallel):
             processes, model = model.process_group, model.module
-        watched = isinstance(criterion, str) and criterion in WATCHED
+        watched = not refits and isinstance(criterion, str) and criterion in WATCHED
         self.model = model
         self._grouping = find_groups(model, example_input, residual=residual)
-        self.plan: Plan = make_first_plan(
-            model, example_input, flops=flops, criterion="l2" if watched else criterion, allocation=allocation, align=align, floor=floor,
-            residual=residual, seed=seed, grouping=self._grouping,
-        )  # fmt: skip
+        self._plan = partial(
+            make_first_plan,
+            model,
+            example_input,
+            flops=flops,
+            align=align,
+            floor=floor,
+            residual=residual,
+            seed=seed,
+            grouping=self._grouping,
+        )
+        # what refits looks at its images first; until then norms say whether the budget can be met
+        first = "l2" if watched or refits or criterion is None else criterion
+        self.plan: Plan = self._plan(criterion=first, allocation=allocation or "uniform")
         self.plan = replace(self.plan, criterion=str(criterion)) if watched else self.plan
         self._watch = Watch(str(criterion), model, self._grouping, processes) if watched else None
-        self._criterion = criterion if callable(criterion) else CRITERIA.get(criterion, l2)
+        self._criterion: Criterion = criterion if callable(criterion) else CRITERIA.get(criterion or "l2", l2)
+        self._chosen = criterion, allocation
         self._recycle, self._strength, self._aligned = recycle, strength, aligned
-        self._interval, self._seed = interval, seed
+        self._interval, self._seed, self._processes = interval, seed, processes
         self._phase_end = max(1, round(phase * total_steps))
+        self._start = round(start * total_steps)
+        self._gather: Gather | None = None
+        self._images = images
+        self._refitted = False
         self._step = 0
+        self._listen()
 
     @property
     def frozen(self) -> bool:
         """Whether the pruning phase is over: the plan no longer changes and the small filters are zero."""
-        return self._step >= self._phase_end
+        return self._refitted if self._recycle == "features" else self._step >= self._phase_end
 
     def step(self) -> None:
         """Call once after every optimizer step."""
         self._step += 1
+        if self._recycle == "features":
+            self._listen()
+            if self._gather is not None and self._gather.enough:
+                self._refit()
+            if self.frozen:
+                self._hold()
+            return
         if self._watch is not None and self._step <= self._phase_end:
             self._watch.step()
         if self._step < self._phase_end and self._step % self._interval == 0:
@@ -120,18 +156,23 @@ class FCR:
             self._hold()
 
     def finish(self) -> nn.Module:
-        """The plain, smaller network. Before the end of the phase the small filters are zeroed at once."""
-        if not self.frozen and (self._watch is None or self._watch.seen):
+        """The plain, smaller network. Before the end of the phase, or before there were enough images, it is pruned at once."""
+        if self._recycle == "features":
+            if self._gather is not None and self._gather.held:
+                self._refit()
+        elif not self.frozen and (self._watch is None or self._watch.seen):
             self._rank()
         self._hold()
         self._stop_watching()
         return apply(self.model, self.plan, grouping=self._grouping)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint has to hold, beside the model's and the optimizer's state: the step, the kept channels, and what "taylor" and
-        "activation" have seen since the last ranking. Plain values."""
-        watched = {} if self._watch is None else {"watched": self._watch.state_dict()}
-        return {"step": self._step, "keep": {part.name: list(part.keep) for part in self.plan.groups}, **watched}
+        """What a checkpoint has to hold, beside the model's and the optimizer's state: the step, the kept channels, what "taylor" and
+        "activation" have seen since the last ranking, and the images that are kept until there are enough. Plain values and tensors."""
+        more: dict[str, Any] = {} if self._watch is None else {"watched": self._watch.state_dict()}
+        if self._recycle == "features":
+            more = {"refitted": self._refitted, "images": [] if self._gather is None else list(self._gather.images)}
+        return {"step": self._step, "keep": {part.name: list(part.keep) for part in self.plan.groups}, **more}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state that :meth:`state_dict` gave, with the same settings.
@@ -150,15 +191,48 @@ class FCR:
         try:
             if self._watch is not None:
                 self._watch.load_state_dict(state["watched"])
+            if self._recycle == "features":
+                self._refitted, images = bool(state["refitted"]), [torch.as_tensor(batch) for batch in state["images"]]
         except (KeyError, TypeError, ValueError) as error:
-            raise SettingsError(f"the FCR state holds nothing of criterion {self.plan.criterion!r} for this network ({error})") from error
+            raise SettingsError(f"the FCR state is of other settings: it lacks what {self._recycle!r} has seen ({error})") from error
         self._step = step
-        if self.frozen:
-            self._stop_watching()
+        self._stop_watching() if self.frozen else self._listen()
+        if self._gather is not None:
+            self._gather.images = images
         self.plan = make_plan(
             self._grouping, CostModel(self._grouping), keep, criterion=self.plan.criterion, allocation=self.plan.allocation,
             align=self.plan.align, target=self.plan.target, residual=self.plan.residual,
         )  # fmt: skip
+
+    def _listen(self) -> None:
+        """From the right step on, keep images."""
+        if self._recycle == "features" and not self._refitted and self._gather is None and self._step >= self._start:
+            self._gather = Gather(self.model, self._images)
+
+    @torch.no_grad()
+    def _refit(self) -> None:
+        """Make the plan on the kept images, set the small filters to zero, and solve for all layers behind them."""
+        assert self._gather is not None
+        images, criterion, allocation = self._gather.images, *self._chosen
+        self._stop_watching()
+        if self._processes is None or dist.get_rank(self._processes) == 0:
+            batches = image_batches(images, self._grouping)
+            self.plan = self._plan(criterion=criterion, allocation=allocation, calibration=batches)
+            original = copy.deepcopy(self.model)
+            self._hold()
+            with evaluating(self.model):
+                recycle_features(original, self.model, self.plan, self._grouping, batches, seed=self._seed)
+        if self._processes is not None:
+            self._follow_the_first(self._processes)
+        self._refitted = True
+
+    def _follow_the_first(self, processes: dist.ProcessGroup) -> None:
+        """All processes take over plan, weights and statistics of the first one."""
+        first, plan = dist.get_global_rank(processes, 0), [self.plan]
+        dist.broadcast_object_list(plan, src=first, group=processes)
+        self.plan = plan[0]
+        for tensor in self.model.state_dict().values():
+            dist.broadcast(tensor, src=first, group=processes)
 
     def _rank(self) -> dict[str, torch.Tensor]:
         """Rank each group anew and give the scores; widths stay as planned (step 2)."""
@@ -196,7 +270,31 @@ class FCR:
     def _stop_watching(self) -> None:
         if self._watch is not None:
             self._watch.close()
+        if self._gather is not None:
+            self._gather.close()
+            self._gather = None
 
     def _pruned(self) -> list[tuple[Group, GroupPlan]]:
         known = self._grouping.named()
         return [(known[part.name], part) for part in self.plan.groups if len(part.keep) < part.channels]
+
+
+def _check(
+    total_steps: int,
+    interval: int,
+    phase: float,
+    strength: float,
+    recycle: str,
+    images: int,
+    start: float,
+    criterion: str | Criterion | None,
+) -> None:
+    if recycle not in ("features", "weights", "none"):
+        raise SettingsError(f"unknown recycle {recycle!r}: FCR takes features, weights or none")
+    if criterion == "residual" and recycle != "features":
+        raise SettingsError(f"criterion 'residual' does not go with recycle={recycle!r}, which ranks at every event: use features, or l2")
+    if total_steps < 1 or interval < 1 or not 0 < phase <= 1 or strength < 0 or images < 1 or not 0 <= start < 1:
+        raise SettingsError(
+            f"FCR needs total_steps >= 1, interval >= 1, 0 < phase <= 1, strength >= 0, images >= 1 and 0 <= start < 1; "
+            f"got {total_steps}, {interval}, {phase}, {strength}, {images}, {start}"
+        )

@@ -17,6 +17,7 @@ from gleanet.prune.diff import GroupDiff, PlanDiff
 from gleanet.prune.groups import Grouping, LeftAlone, find_groups
 from gleanet.prune.importance import CRITERIA, Criterion, scores
 from gleanet.prune.observe import activation_scores, taylor_scores
+from gleanet.prune.sensitivity import weighed_residual_scores
 
 OBSERVING = {"residual": weighed_residual_scores, "taylor": taylor_scores, "activation": activation_scores}  # criteria that look at images
 COMPARABLE = ("residual", "taylor")  # their scores are in one unit for all groups

@@ -35,11 +35,13 @@ FAINTEST = 1e-3  # batch-norm scales below this cannot carry a correction of the
 class _Job:
     """A layer to refit: the output positions it keeps (None: all), and what stands between its output and the next activation.
 
+    ``silent``: positions that are there still but held at zero, where the pruned network has all the channels of the original.
     ``dense_norm``, ``norm``: the batch-norm behind it in both networks. ``shortcut``: the other operand of the add behind that.
     ``scale`` [out]: from the layer's output to the input of the add, 1 without a norm. ``rectified``: a ReLU alone reads the result.
     """
 
     kept: Tensor | None
+    silent: Tensor | None
     dense_norm: nn.Module | None
     norm: nn.Module | None
     shortcut: fx.Node | None
@@ -90,7 +92,7 @@ def recycle_features(
 
     Args:
         dense: the original network.
-        small: what :func:`gleanet.prune.apply.apply` made of it.
+        small: what :func:`gleanet.prune.apply.apply` made of it, or :func:`gleanet.prune.apply.zero`, whose channels stay at zero.
         plan: the plan between the two.
         grouping: the groups of ``dense``, with its trace.
         calibration: batches of images float [B, C, H, W]; a few hundred to a thousand images, as the network sees them in use.
@@ -130,8 +132,11 @@ def _jobs(plan: Plan, grouping: Grouping, dense: dict[str, nn.Module], modules: 
             tail, scale = _tail(node, None if norm is None else modules[norm], modules[path])
             shortcut = _shortcut(tail, node, jobs)
             end = tail if shortcut is None else next(iter(tail.users))
+            rows, size = kept.get(path), widths(modules[path])[0]
+            masked = rows is not None and size == widths(dense[path])[0]
             jobs[node] = _Job(
-                kept=kept.get(path),
+                kept=None if masked else rows,
+                silent=_others(rows, size) if masked and rows is not None else None,
                 dense_norm=None if norm is None else dense[norm],
                 norm=None if norm is None else modules[norm],
                 shortcut=shortcut,
@@ -139,6 +144,12 @@ def _jobs(plan: Plan, grouping: Grouping, dense: dict[str, nn.Module], modules: 
                 rectified=_is_rectified(end, modules),
             )
     return jobs
+
+
+def _others(positions: Tensor, size: int) -> Tensor:
+    mask = torch.ones(size, dtype=torch.bool, device=positions.device)
+    mask[positions] = False
+    return mask.nonzero().flatten()
 
 
 def _narrowed(plan: Plan, grouping: Grouping) -> set[str]:
@@ -268,12 +279,12 @@ def _lacking(node: fx.Node, job: _Job, index: int, full: _Walk, slim: _Walk, rec
         if whole.shape == pruned.shape == lacking.shape:
             lacking += (whole - pruned) * factor
             now = now + pruned
-        elif rectified:  # the sum cannot be formed, so its sign is not known
-            return lacking
+        else:  # the sum cannot be formed, so its sign is not known
+            rectified = False
     if rectified:
         wanted = now + lacking * job.scale.reshape(shape)
         lacking = torch.where(wanted > 0, lacking, -now.clamp(min=0) * factor)
-    return lacking
+    return lacking if job.silent is None else lacking.index_fill(dim, job.silent, 0.0)
 
 
 def _mean(norm: nn.Module | None, kept: Tensor | None) -> Tensor:
