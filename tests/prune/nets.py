@@ -349,6 +349,12 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "moves": Moves,
 }
 
+
+def network(name: str) -> nn.Module:
+    """The factory of a user, for checkpoints."""
+    return NETS[name]()
+
+
 # One of each kind, for tests that need not see every spelling of a flatten or every activation.
 KINDS = sorted(
     NETS.keys() - {f"chain-{way}" for way in ("size", "shape", "torch", "permute")} - {"resnet20", "resnet8-mish", "norm-instance"}
