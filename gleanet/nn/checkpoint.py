@@ -17,13 +17,13 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from gleanet.core.errors import CheckpointError, ModelError, StoreError
 from gleanet.core.files import write_bytes
 from gleanet.core.records import FORMAT_VERSION, dumps, loads
 from gleanet.nn.activations import from_spec, is_activation, spec
 from gleanet.nn.architecture import Architecture, architecture_of, set_architecture
+from gleanet.nn.dry import shapes_only
 from gleanet.nn.factory import is_builtin, make
 from gleanet.nn.modes import mode
 from gleanet.nn.narrow import PRINTED, narrow, width
@@ -179,10 +179,9 @@ def _check_widths(net: nn.Module, record: Architecture, where: str) -> None:
             raise CheckpointError(f"{where} does not fit this network: {path} has {found or 'no'} channels there, {recorded} in the record")
     if not is_builtin(record.factory):  # what others take as input we do not know
         return
-    tensors = {name: torch.empty_like(t, device="meta") for name, t in [*net.named_parameters(), *net.named_buffers()]}
     try:
-        with mode(net, training=False), torch.no_grad():  # shapes only: nothing is computed
-            functional_call(net, tensors, torch.empty(1, *record.input_shape, device="meta"))
+        with mode(net, training=False), torch.no_grad(), shapes_only(net):
+            net(torch.zeros(1, *record.input_shape))
     except (RuntimeError, ValueError) as error:
         first = str(error).splitlines()[0]
         raise CheckpointError(f"{where} does not fit this network: its layers do not fit each other ({first})") from error

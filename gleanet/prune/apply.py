@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gleanet.core.errors import ModelError, SettingsError
 from gleanet.nn.architecture import architecture_of, has_architecture, set_architecture
+from gleanet.nn.dry import shapes_only
 from gleanet.prune.groups import Group, Grouping, find_groups
 from gleanet.prune.layers import CONVS, NORMS, SCALING, TRANSPOSED, filters, narrow, weight_of
 from gleanet.prune.plan import Plan
@@ -93,7 +94,7 @@ def apply(model: nn.Module, plan: Plan, *, grouping: Grouping | None = None) -> 
         narrow(result.get_submodule(path), role, sorted(gone))
     _note_widths(result, losses)
     try:
-        with evaluating(result):
+        with evaluating(result), shapes_only(result):
             result(_blank(result, plan))
     except (RuntimeError, ValueError) as error:
         first = str(error).splitlines()[0]
