@@ -12,7 +12,7 @@ from tests.prune.nets import images, lively, logits, random_plan
 
 FEW = ("resnet20", "resnet20_b", "squeezenet1_1_cifar")  # every group is a matter of a second
 MANY = ("resnet8", "resnet56", "resnet110_b", "resnet18_cifar", "resnet50", "vgg16_bn_cifar", "mobilenet_v2_cifar", "densenet40")
-ALL = [name for name in NAMES if name not in (*FEW, "resnet32", "resnet44", "vgg16_bn")]  # the last: a gigabyte in float64, see below
+SLOW = (*MANY, "resnet110", "mobilenet_v2", "resnet34")  # the large VGG is a gigabyte in float64: see below
 
 
 def side(name: str) -> int:
@@ -34,13 +34,14 @@ def calibrated(name: str, dtype: torch.dtype = torch.float64) -> nn.Module:
 
 
 def broken_by(net: nn.Module, chosen: Plan, grouping: Grouping, pixels: int) -> float:
-    """The largest difference between logits with channels zeroed and removed, at several batch sizes."""
+    """The largest difference between logits with channels zeroed and removed, at several batch sizes; a share of logits beyond 1."""
     zeroed = zero(net, chosen, grouping=grouping)
     small = apply(net, chosen, grouping=grouping)
     worst = 0.0
     for count in (1, 2, 5):
         x = images(count, seed=count, shape=(3, pixels, pixels), dtype=next(net.parameters()).dtype)
-        worst = max(worst, float((logits(small, x) - logits(zeroed, x)).abs().max()))
+        expected = logits(zeroed, x)
+        worst = max(worst, float((logits(small, x) - expected).abs().max() / expected.abs().max().clamp(min=1)))
     return worst
 
 
@@ -67,7 +68,7 @@ def test_law_for_a_random_plan(name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", SLOW)
 def test_law_for_every_group_of_the_larger_ones(name: str) -> None:
     law(name, every=True)
 
