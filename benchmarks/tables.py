@@ -89,7 +89,7 @@ def throughput_text(found: dict[str, Any]) -> str:
 def pruning_text(found: dict[str, Any]) -> str:
     """Seconds from a network to a smaller one, ours and Torch-Pruning's, with what they were measured under."""
     lines = [
-        "| pruned | gleanet | Torch-Pruning | ours relative to theirs (median of rounds, lowest to highest) |",
+        "| pruned | gleanet | Torch-Pruning | ours to theirs (median of rounds, lowest to highest) |",
         "| --- | --- | --- | --- |",
     ]
     for name, each in found["widths"].items():
