@@ -45,11 +45,16 @@ def targets() -> dict[Path, str]:
     teacher_file = RESULTS / "teacher" / "resnet20-recovered-taught.json"
     taught = loads(teacher_file.read_bytes(), Run, str(teacher_file))
     throughput = json.loads((RESULTS / "train_throughput.json").read_text(encoding="utf-8"))
+    pruning = json.loads((RESULTS / "pruning_speed.json").read_text(encoding="utf-8"))
     return {
         readme: block(readme.read_text(encoding="utf-8"), "main_job", f"{result_table(main_run)}\n\n{caption(main_run)}"),
         evidence: block(
             block(
-                block(evidence.read_text(encoding="utf-8"), "throughput", throughput_text(throughput)),
+                block(
+                    block(evidence.read_text(encoding="utf-8"), "throughput", throughput_text(throughput)),
+                    "pruning_speed",
+                    pruning_text(pruning),
+                ),
                 "teacher",
                 teacher_table({"no teacher": main_run, "the given network as teacher": taught}),
             ),
@@ -78,6 +83,27 @@ def throughput_text(found: dict[str, Any]) -> str:
         f"| `gleanet.train.fit` | {speed['fit']:.0f} | {ratio['median']:.3f} ({ratio['lowest']:.3f} to {ratio['highest']:.3f}) |\n\n"
         f"{settings['model']}, batch {settings['batch_size']}, {settings['threads']} thread(s), {settings['data']}, "
         f"{ratio['rounds']} interleaved rounds of {settings['steps']} steps. {found['machine']['cpu']}, torch {found['versions']['torch']}."
+    )
+
+
+def pruning_text(found: dict[str, Any]) -> str:
+    """Seconds from a network to a smaller one, ours and Torch-Pruning's, with what they were measured under."""
+    lines = [
+        "| pruned | gleanet | Torch-Pruning | ours to theirs (median of rounds, lowest to highest) |",
+        "| --- | --- | --- | --- |",
+    ]
+    for name, each in found["widths"].items():
+        seconds, ratio = each["median_seconds"], each["gleanet_over_torch_pruning"]
+        lines.append(
+            f"| {name} | {seconds['gleanet']:.3f} s | {seconds['torch-pruning']:.3f} s | "
+            f"{ratio['median']:.2f} ({ratio['lowest']:.2f} to {ratio['highest']:.2f}) |"
+        )
+    settings, versions = found["settings"], found["versions"]
+    rounds = min(each["gleanet_over_torch_pruning"]["rounds"] for each in found["widths"].values())
+    return "\n".join(lines) + (
+        f"\n\n{settings['model']}, {settings['pixels']} x {settings['pixels']} pixels, {settings['target']:.0%} of the MACs, "
+        f"{settings['threads']} thread, {rounds} interleaved rounds. {found['machine']['cpu']}, torch {versions['torch']}, "
+        f"Torch-Pruning {versions['torch-pruning']}."
     )
 
 

@@ -11,10 +11,17 @@ from gleanet.core.records import Run
 from gleanet.core.settings import Allocation, PruneSettings, Pruning, Quantizing, Recycle, ShrinkSettings, Training, TrainSettings
 from gleanet.report import baseline, table
 
+# The names of gleanet.nn.NAMES, in words: importing them would import torch to show a help text. A test compares.
+BUILT_IN = (
+    "resnet8 (for digits), resnet20, resnet32, resnet44, resnet56, resnet110, resnet20_b, resnet56_b, resnet110_b, resnet18_cifar, "
+    "vgg16_bn_cifar, mobilenet_v2_cifar, squeezenet1_1_cifar, densenet40 (for CIFAR: 32 x 32 pixels, 10 classes), "
+    "resnet18, resnet34, resnet50, vgg16_bn, mobilenet_v2, squeezenet1_1 (for ImageNet: 224 x 224 pixels, 1000 classes)"
+)
 Model = Annotated[
     str | None,
     typer.Argument(
-        help="resnet8, resnet20, resnet32, resnet44, resnet56, resnet110; a .gleanet file; or package.module:function.", show_default=False
+        help=f"A built-in network: {BUILT_IN}; a .gleanet file; or package.module:function.",
+        show_default=False,
     ),
 ]
 BELOW_BAR = 3
@@ -85,7 +92,7 @@ def train(
     data: o.Data = None,
     weights: o.Weights = None,
     activation: Annotated[
-        str | None, typer.Option(help="Activation of a built-in network: relu, silu, mish, beamish, gelu, hardswish.")
+        str | None, typer.Option(help="Activation of a built-in network: relu, silu, mish, beamish, gelu, hardswish, relu6.")
     ] = None,
     epochs: o.Epochs = 10,
     lr: o.Lr = None,

@@ -156,6 +156,7 @@ _ROWS = (
     ),
     Activation("gelu", "x * Phi(x), Phi the normal distribution function", nn.GELU, "D. Hendrycks, K. Gimpel, arXiv 1606.08415"),
     Activation("hardswish", "x * min(max(x + 3, 0), 6) / 6", nn.Hardswish, "A. Howard et al., ICCV 2019 (MobileNetV3)"),
+    Activation("relu6", "min(max(0, x), 6)", nn.ReLU6, "A. Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10, 2010"),
 )
 
 ACTIVATIONS: dict[str, Activation] = {row.name: row for row in _ROWS}
@@ -217,7 +218,7 @@ def gain(module: nn.Module) -> float:
 
     Trapezoid rule in float64 over [-10, 10].
     """
-    z = torch.linspace(-10.0, 10.0, 20001, dtype=torch.float64)
+    z = torch.linspace(-10.0, 10.0, 20001, dtype=torch.float64, device="cpu")  # also where a network is made on the meta device
     density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
     with torch.no_grad():
         moment = float(torch.trapezoid(module(z.view(1, 1, -1)).view(-1).square() * density, z))

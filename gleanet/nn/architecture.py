@@ -19,7 +19,8 @@ class Architecture:
     Attributes:
         factory: a built-in name ("resnet20") or "package.module:function".
         kwargs: what the factory was called with ("num_classes", "activation"), plain JSON values.
-        widths: module path of a convolution ("layer1.0.conv1") -> its number of output channels; absent: as the factory makes it.
+        widths: module path of a pruned convolution ("layer1.0.conv1"), or of a norm without tensors -> its number of channels; absent: as
+            the factory makes it. The sizes of all other layers are those of their tensors.
         input_shape: (channels, height, width) of one image.
         preprocess: how pixels become the input.
         classes: class names in the order of the logits; empty when unknown.

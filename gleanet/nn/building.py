@@ -12,7 +12,7 @@ from gleanet.nn.architecture import Architecture, architecture_of, has_architect
 from gleanet.nn.checkpoint import is_checkpoint, load, read_header
 from gleanet.nn.cost import class_count
 from gleanet.nn.factory import NAMES, accepts, is_builtin, make
-from gleanet.nn.models import SMALL
+from gleanet.nn.networks import NETWORKS
 from gleanet.nn.surgery import replace_activations
 from gleanet.nn.weights import load_weights
 
@@ -29,13 +29,14 @@ def build(
     """Make a network, optionally with a checkpoint's weights.
 
     Args:
-        name: resnet8, resnet20, resnet32, resnet44, resnet56, resnet110; a ``.gleanet`` file; or "package.module:function" of the user's
-            own code, which is imported (the current directory counts) and must return an ``nn.Module``.
+        name: a name of ``NAMES`` (resnet20, resnet50, vgg16_bn_cifar, ...); a ``.gleanet`` file; or "package.module:function" of the
+            user's own code, which is imported (the current directory counts) and must return an ``nn.Module``.
         weights: a state dict (``.th``, ``.pt``, ``.pth``, ``.safetensors``), or a ``.gleanet`` file of the same network, whose widths and
             activations then hold.
-        num_classes: logits; default 10, or what the file has. A function of the user's gets it if it takes an argument of that name.
-        activation: a name of ``ACTIVATIONS``; default relu, or what the file has.
-        widths: path of an inner convolution ("layer1.0.conv1") -> channels; built-in networks only.
+        num_classes: logits; default as published (10 or 1000), or what the file has. A function of the user's gets it if it takes an
+            argument of that name.
+        activation: a name of ``ACTIVATIONS``; default as published, or what the file has.
+        widths: path of an inner convolution ("layer1.0.conv1") -> channels; CIFAR ResNets only.
         seed: of the initial weights; None: torch's global generator.
 
     Returns:
@@ -49,11 +50,10 @@ def build(
     if not is_builtin(name) and (Path(name).is_file() or name.endswith(".gleanet")):
         net = _from_file(name, None, activation, widths)
     elif weights is not None and is_checkpoint(weights):
-        net, weights = _from_file(weights, name, activation, widths), None
+        net = _from_file(weights, name, activation, widths)
     else:
         net = _fresh(name, num_classes, activation, widths, seed)
-    if weights is not None:
-        load_weights(net, weights).eval()
+        return net if weights is None else load_weights(net, weights).eval()
     if num_classes is not None and is_builtin(architecture_of(net).factory):  # of other networks we do not know the input's size
         check_classes(net, num_classes)
     return net
@@ -83,17 +83,20 @@ def _from_file(path: str | Path, factory: str | None, activation: str | None, wi
 
 def _fresh(name: str, num_classes: int | None, activation: str | None, widths: Mapping[str, int] | None, seed: int | None) -> nn.Module:
     if is_builtin(name):
-        kwargs: dict[str, Any] = {"num_classes": 10 if num_classes is None else num_classes, "activation": activation or "relu"}
-        net = make(name, kwargs, widths or {}, seed)
-        side = 16 if name in SMALL else 32
-        set_architecture(net, Architecture(name, kwargs, dict(widths or {}), (3, side, side)))
+        row = NETWORKS[name]
+        kwargs: dict[str, Any] = {
+            "num_classes": row.classes if num_classes is None else num_classes,
+            "activation": activation or row.activation,
+        }
+        net = make(name, kwargs, widths, seed)
+        set_architecture(net, Architecture(name, kwargs, dict(widths or {}), row.input_shape))
         return net
     if ":" not in name:
         raise ModelError(f"unknown network {name!r}: choose one of {', '.join(NAMES)}, a .gleanet file, or package.module:function")
     if widths:
         raise ModelError(f"{name} is not a built-in network: leave widths out")
     kwargs = {"num_classes": num_classes} if num_classes is not None and accepts(name, "num_classes") else {}
-    net = make(name, kwargs, {}, seed)
+    net = make(name, kwargs, seed=seed)
     if not has_architecture(net):
         set_architecture(net, Architecture(name, kwargs))
     return net if activation is None else replace_activations(net, activation)

@@ -1,5 +1,8 @@
 """Our own checkpoints: one safetensors file whose metadata key ``gleanet`` holds the architecture record and a history as JSON. No pickle.
 
+A network is rebuilt the same way whoever wrote it: its factory makes the plain one, the recorded activations are put in, and layers are
+narrowed to the shapes of the tensors (``narrow``).
+
 A file whose network is not a built-in one names a Python function. A file alone never makes us import or run it: ``load`` refuses unless
 the caller names the same function, as ``load(path, factory="package.module:function")`` or
 ``build("package.module:function", weights=path)``.
@@ -20,7 +23,10 @@ from gleanet.core.files import write_bytes
 from gleanet.core.records import FORMAT_VERSION, dumps, loads
 from gleanet.nn.activations import from_spec, is_activation, spec
 from gleanet.nn.architecture import Architecture, architecture_of, set_architecture
+from gleanet.nn.dry import shapes_only
 from gleanet.nn.factory import is_builtin, make
+from gleanet.nn.modes import mode
+from gleanet.nn.narrow import PRINTED, narrow, width
 from gleanet.nn.surgery import set_module
 from gleanet.nn.weights import State, is_safetensors, put_state, read_safetensors
 
@@ -49,11 +55,13 @@ def save(model: nn.Module, path: str | Path, *, history: Mapping[str, object] | 
         StoreError: the file cannot be written.
     """
     given = architecture_of(model)
-    plain = make(given.factory, given.kwargs, given.widths)
+    plain = make(given.factory, given.kwargs)
     record = replace(given, activations=_changed_activations(model, plain))
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(model.state_dict().items())}
     try:
-        _check_rebuilt(model, _skeleton(record, state, plain), state)
+        rebuilt = _skeleton(record, state, plain)
+        _check_rebuilt(model, rebuilt, state)
+        _check_widths(rebuilt, record, "the network")
     except CheckpointError as error:
         raise ModelError(f"cannot save: the architecture record ({record.factory}) does not describe this network: {error}") from error
     # one metadata key only: safetensors writes several in no fixed order
@@ -82,10 +90,11 @@ def load(path: str | Path, *, factory: str | None = None) -> nn.Module:
             f'if you trust that code, name it: build("{record.factory}", weights=...)'
         )
     try:
-        net = _skeleton(record, state, make(record.factory, record.kwargs, record.widths))
+        net = _skeleton(record, state, make(record.factory, record.kwargs))
     except TypeError as error:
         raise CheckpointError(f"{path}: {record.factory} does not take the recorded arguments: {error}") from error
     put_state(net, state, str(path))
+    _check_widths(net, record, str(path))
     set_architecture(net, record)
     return net.eval()
 
@@ -153,40 +162,41 @@ def _skeleton(record: Architecture, state: Mapping[str, Tensor], plain: nn.Modul
             set_module(plain, path, from_spec(made))
         except AttributeError as error:
             raise CheckpointError(f"the record has an activation at {path!r}, where {record.factory} has no module") from error
-    if not is_builtin(record.factory):  # a built-in factory takes the widths itself; anything else that differs there is an error
-        _narrow(plain, state)
+    narrow(plain, state, record.widths)
     return plain
 
 
-def _narrow(net: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Give convolutions, linear layers and batch-norms the sizes of the tensors in ``state``, as pruning did. In place."""
-    for path, module in net.named_modules():
-        weight, bias = state.get(f"{path}.weight"), state.get(f"{path}.bias")
-        if weight is None or not isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d | nn.BatchNorm1d):
-            continue
-        if weight.shape != module.weight.shape:
-            module.weight = nn.Parameter(torch.zeros_like(weight))
-        if bias is not None and (module.bias is None or bias.shape != module.bias.shape):
-            module.bias = nn.Parameter(torch.zeros_like(bias))
-        if isinstance(module, nn.Conv2d):
-            if module.groups > 1 and module.groups == module.in_channels:  # depthwise: one group a channel
-                module.groups = weight.shape[0] // max(1, module.out_channels // module.in_channels)
-            module.out_channels, module.in_channels = weight.shape[0], weight.shape[1] * module.groups
-        elif isinstance(module, nn.Linear):
-            module.out_features, module.in_features = weight.shape[0], weight.shape[1]
-        else:
-            module.num_features = weight.shape[0]
-            if module.running_mean is not None and module.running_var is not None:
-                module.running_mean, module.running_var = torch.zeros(weight.shape[0]), torch.ones(weight.shape[0])
+def _check_widths(net: nn.Module, record: Architecture, where: str) -> None:
+    """The record's widths are those of the network, and a built-in network runs: narrowing took the shapes of the tensors as they came.
+
+    Raises:
+        CheckpointError: layers do not fit together.
+    """
+    modules = dict(net.named_modules(remove_duplicate=False))
+    for path, recorded in record.widths.items():
+        found = width(modules[path]) if path in modules else None
+        if found != recorded:
+            raise CheckpointError(f"{where} does not fit this network: {path} has {found or 'no'} channels there, {recorded} in the record")
+    if not is_builtin(record.factory):  # what others take as input we do not know
+        return
+    try:
+        with mode(net, training=False), torch.no_grad(), shapes_only(net):
+            net(torch.zeros(1, *record.input_shape))
+    except (RuntimeError, ValueError) as error:
+        first = str(error).splitlines()[0]
+        raise CheckpointError(f"{where} does not fit this network: its layers do not fit each other ({first})") from error
 
 
 def _check_rebuilt(model: nn.Module, rebuilt: nn.Module, state: Mapping[str, Tensor]) -> None:
-    kinds = {path: type(module) for path, module in rebuilt.named_modules(remove_duplicate=False)}
+    there = dict(rebuilt.named_modules(remove_duplicate=False))
     for path, module in model.named_modules(remove_duplicate=False):
-        if path and kinds.get(path) is not type(module):
-            there = kinds[path].__name__ if path in kinds else "missing"
-            raise CheckpointError(f"{path} is {type(module).__name__}, and rebuilt it would be {there}")
+        if path and type(there.get(path)) is not type(module):
+            other = type(there[path]).__name__ if path in there else "missing"
+            raise CheckpointError(f"{path} is {type(module).__name__}, and rebuilt it would be {other}")
     put_state(rebuilt, state, "the network")
+    for path, module in model.named_modules(remove_duplicate=False):
+        if isinstance(module, PRINTED) and module.extra_repr() != there[path].extra_repr():  # stride, padding, groups, eps, ...
+            raise CheckpointError(f"{path} is ({module.extra_repr()}), and rebuilt it would be ({there[path].extra_repr()})")
 
 
 def _sorted(record: Architecture) -> Architecture:

@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from gleanet.core.errors import ModelError
+from gleanet.nn.dry import shapes_only
 from gleanet.nn.modes import mode
-
-_CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-_TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+from gleanet.nn.narrow import CONVS, TRANSPOSED
 
 
 @dataclass(frozen=True)
@@ -35,7 +34,7 @@ class Cost:
 
 
 def cost(model: nn.Module, example_input: Tensor) -> Cost:
-    """Count by running one image through the network.
+    """Count by running one image through the network's code; its layers compute nothing.
 
     MACs of convolutions (grouped and transposed too) and linear layers; bias, norm and activations not counted. Calls of ``F.conv2d``
     outside a module are not seen.
@@ -54,10 +53,10 @@ def cost(model: nn.Module, example_input: Tensor) -> Cost:
     handles = [
         module.register_forward_hook(_counter(path, module, found))
         for path, module in model.named_modules()
-        if isinstance(module, (*_CONVS, *_TRANSPOSED, nn.Linear))
+        if isinstance(module, (*CONVS, *TRANSPOSED, nn.Linear))
     ]
     try:
-        with mode(model, training=False), torch.no_grad():
+        with mode(model, training=False), torch.no_grad(), shapes_only(model):
             model(example_input[:1])
     except RuntimeError as error:
         first = str(error).splitlines()[0]
@@ -74,7 +73,7 @@ def _counter(path: str, module: nn.Module, found: dict[str, LayerCost]) -> Any:
         weight = module.weight
         assert isinstance(weight, Tensor)
         # the weights each output position uses: weight is [out, in/groups, ...]; transposed, each input position: [in, out/groups, ...]
-        positions = inputs[0] if isinstance(module, _TRANSPOSED) else output
+        positions = inputs[0] if isinstance(module, TRANSPOSED) else output
         macs = positions[0].numel() * prod(weight.shape[1:])
         before = found.get(path)
         found[path] = LayerCost(
@@ -95,7 +94,7 @@ def class_count(model: nn.Module, example_input: Tensor) -> int:
         ModelError: it does not accept the example, or its output is not [N, K].
     """
     try:
-        with mode(model, training=False), torch.no_grad():
+        with mode(model, training=False), torch.no_grad(), shapes_only(model):
             logits = model(example_input[:1])
     except RuntimeError as error:
         first = str(error).splitlines()[0]

@@ -12,31 +12,32 @@ import torch
 from torch import nn
 
 from gleanet.core.errors import GleanetError, ModelError
-from gleanet.nn.models import BLOCKS, ResNet
+from gleanet.nn.activations import activation, gain
+from gleanet.nn.initial import initialise
+from gleanet.nn.networks import NETWORKS
 
-NAMES: tuple[str, ...] = tuple(BLOCKS)
+NAMES: tuple[str, ...] = tuple(NETWORKS)
 
 
 def is_builtin(name: str) -> bool:
     """Whether ``name`` is in the table of built-in networks."""
-    return name in BLOCKS
+    return name in NETWORKS
 
 
-def make(factory: str, kwargs: Mapping[str, Any], widths: Mapping[str, int], seed: int | None = None) -> nn.Module:
+def make(factory: str, kwargs: Mapping[str, Any], widths: Mapping[str, int] | None = None, seed: int | None = None) -> nn.Module:
     """Call a factory. A name outside the table is imported and run, so callers must have it from the user, never from a file alone.
 
     Args:
         factory: a built-in name, or "package.module:function" (the current directory is importable).
         kwargs: its arguments.
-        widths: see ``Architecture``; only built-in factories take them, others are narrowed afterwards.
+        widths: path of an inner convolution -> channels; the CIFAR ResNets take them.
         seed: of the initial weights; None: drawn from torch's global generator. Other factories initialise as they please.
 
     Raises:
         ModelError: unknown name, a module that cannot be imported, or something that is not an ``nn.Module``.
     """
     if is_builtin(factory):
-        generator = None if seed is None else torch.Generator().manual_seed(seed)
-        return ResNet(BLOCKS[factory], widths=widths, generator=generator, **kwargs)
+        return _make_builtin(factory, kwargs, widths, seed)
     if factory.count(":") != 1:
         raise ModelError(f"unknown network {factory!r}: choose one of {', '.join(NAMES)}, a .gleanet file, or package.module:function")
     function = _find(factory)
@@ -48,6 +49,20 @@ def make(factory: str, kwargs: Mapping[str, Any], widths: Mapping[str, int], see
         raise ModelError(f"{factory} failed: {type(error).__name__}: {_line(error)}") from error
     if not isinstance(net, nn.Module):
         raise ModelError(f"{factory} returned {type(net).__name__}, expected a torch.nn.Module")
+    return net
+
+
+def _make_builtin(name: str, kwargs: Mapping[str, Any], widths: Mapping[str, int] | None, seed: int | None) -> nn.Module:
+    row = NETWORKS[name]
+    given = {"num_classes": row.classes, "activation": row.activation, **kwargs}
+    if given["num_classes"] < 1:
+        raise ModelError(f"num_classes must be at least 1, got {given['num_classes']}")
+    if widths and not row.takes_widths:
+        raise ModelError(f"{name} takes no widths: prune it, or load a pruned one from its file")
+    # torch's constructors draw from the global generator; our own initialisation replaces all they drew
+    with torch.random.fork_rng(devices=[]):
+        net = row.make(**given, **({"widths": widths} if widths else {}))
+    initialise(net, gain(activation(given["activation"])()), None if seed is None else torch.Generator().manual_seed(seed))
     return net
 
 

@@ -5,6 +5,7 @@ Law (DESIGN 5.2): where the removed channels' outputs are constant, the network 
 
 import copy
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import replace
 
 import torch
@@ -13,8 +14,9 @@ from torch.utils.hooks import RemovableHandle
 
 from gleanet.core.errors import ModelError, SettingsError
 from gleanet.nn.architecture import architecture_of, has_architecture, set_architecture
+from gleanet.nn.dry import shapes_only
 from gleanet.prune.groups import Group, Grouping, find_groups
-from gleanet.prune.layers import CONVS, NORMS, SCALING, filters, narrow, weight_of
+from gleanet.prune.layers import CONVS, NORMS, SCALING, TRANSPOSED, filters, narrow, weight_of
 from gleanet.prune.plan import Plan
 from gleanet.prune.trace import batch_norms_behind, evaluating
 
@@ -90,9 +92,9 @@ def apply(model: nn.Module, plan: Plan, *, grouping: Grouping | None = None) -> 
             losses[member.path, member.role].update(member.positions(drop))
     for (path, role), gone in losses.items():
         narrow(result.get_submodule(path), role, sorted(gone))
-    _note_widths(result, [path for path, role in losses if role == "out"])
+    _note_widths(result, losses)
     try:
-        with evaluating(result):
+        with evaluating(result), shapes_only(result):
             result(_blank(result, plan))
     except (RuntimeError, ValueError) as error:
         first = str(error).splitlines()[0]
@@ -212,10 +214,16 @@ def add_to_output(module: nn.Module, norm: nn.Module | None, shift: Tensor) -> N
         module.bias = nn.Parameter(shift.to(weight_of(module)))
 
 
-def _note_widths(model: nn.Module, narrowed: list[str]) -> None:
-    """Keep the architecture record true, so that the smaller network can be saved and rebuilt."""
-    if has_architecture(model):
-        architecture = architecture_of(model)
-        modules = {path: model.get_submodule(path) for path in narrowed}
-        widths = {path: module.out_channels for path, module in modules.items() if isinstance(module, CONVS)}
-        set_architecture(model, replace(architecture, widths={**architecture.widths, **widths}))
+def _note_widths(model: nn.Module, losses: Collection[tuple[str, str]]) -> None:
+    """Keep the architecture record true: the widths of convolutions, and of norms that have no tensor whose shape could tell."""
+    if not has_architecture(model):
+        return
+    architecture = architecture_of(model)
+    widths = dict(architecture.widths)
+    for path, role in losses:
+        module = model.get_submodule(path)
+        if role == "out" and isinstance(module, (*CONVS, *TRANSPOSED)):
+            widths[path] = module.out_channels
+        elif role == "norm" and isinstance(module, SCALING) and not module.state_dict():
+            widths[path] = module.num_channels if isinstance(module, nn.GroupNorm) else module.num_features
+    set_architecture(model, replace(architecture, widths=widths))

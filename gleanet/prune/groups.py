@@ -116,13 +116,16 @@ def _assemble(labels: Labels) -> tuple[list[Group], dict[str, list[str]]]:
 
     members: dict[int, list[Member]] = {}
     channels: dict[int, NDArray[np.int64]] = {}  # the roots of each family, in the order of the first place that carries them
+    ranks: dict[int, NDArray[np.int64]] = {}  # where in that order each root is, the roots ascending
+    known: dict[bytes, tuple[tuple[int, ...], ...]] = {}
     for (path, role), roots in places.items():
         for number in np.unique(family[roots][family[roots] > 0]).tolist():
             own = roots[family[roots] == number]
-            order = channels.setdefault(number, own[np.sort(np.unique(own, return_index=True)[1])])
-            positions = np.nonzero(family[roots] == number)[0][np.argsort(own, kind="stable")].reshape(len(order), -1)
-            index = positions[np.argsort(np.argsort(order))]
-            members.setdefault(number, []).append(Member(path, role, tuple(map(tuple, index.tolist()))))
+            if number not in channels:
+                channels[number] = own[np.sort(np.unique(own, return_index=True)[1])]
+                ranks[number] = np.argsort(np.argsort(channels[number]))
+            positions = np.nonzero(family[roots] == number)[0][np.argsort(own, kind="stable")].reshape(len(ranks[number]), -1)
+            members.setdefault(number, []).append(Member(path, role, _tuples(positions[ranks[number]], known)))
 
     groups: list[Group] = []
     names: dict[str, int] = {}
@@ -139,6 +142,14 @@ def _assemble(labels: Labels) -> tuple[list[Group], dict[str, list[str]]]:
         here = set(channels[number].tolist())
         groups.append(Group(name, len(here), tuple(parts), not added.isdisjoint(here), not offset.isdisjoint(here)))
     return groups, left
+
+
+def _tuples(index: NDArray[np.int64], known: dict[bytes, tuple[tuple[int, ...], ...]]) -> tuple[tuple[int, ...], ...]:
+    """Rows as tuples; equal ones are made once, since most members of a group carry its channels alike."""
+    key = index.shape[1].to_bytes(4, "little") + index.tobytes()
+    if key not in known:
+        known[key] = tuple(map(tuple, index.tolist()))
+    return known[key]
 
 
 def _families(places: dict[tuple[str, Role], NDArray[np.int64]], fixed: list[int], count: int) -> NDArray[np.int64]:

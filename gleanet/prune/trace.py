@@ -12,7 +12,8 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from gleanet.core.errors import ModelError
 from gleanet.nn.activations import is_activation
-from gleanet.prune.layers import BATCH_NORMS, SCALING, WEIGHTED
+from gleanet.nn.dry import is_plain, shapes_only
+from gleanet.prune.layers import BATCH_NORMS
 
 ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.Transformer)
 ATTENTION_CALLS = ("scaled_dot_product_attention", "multi_head_attention_forward")
@@ -43,7 +44,7 @@ class _Tracer(fx.Tracer):
         self.failed: str | None = None
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return module_qualified_name in self.opaque or is_activation(m) or _is_plain(m) or super().is_leaf_module(m, module_qualified_name)
+        return module_qualified_name in self.opaque or is_activation(m) or is_plain(m) or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         try:
@@ -52,15 +53,6 @@ class _Tracer(fx.Tracer):
             if self.failed is None and not any(True for _ in m.children()):
                 self.failed = self.path_of_module(m)
             raise
-
-
-def _is_plain(module: nn.Module) -> bool:
-    """A subclass of a known layer that computes what the layer computes."""
-    return any(
-        isinstance(module, kind)
-        and all(getattr(type(module), name) is getattr(kind, name) for name in ("forward", "_conv_forward") if hasattr(kind, name))
-        for kind in (*WEIGHTED, *SCALING)
-    )
 
 
 def trace(model: nn.Module, example_input: torch.Tensor) -> fx.GraphModule:
@@ -85,7 +77,8 @@ def trace(model: nn.Module, example_input: torch.Tensor) -> fx.GraphModule:
             raise ModelError(f"cannot trace {_explain(model, error)} ({why})") from error
         _refuse_attention(traced)
         try:
-            ShapeProp(traced).propagate(example_input[:1])
+            with shapes_only(model):
+                ShapeProp(traced).propagate(example_input[:1])
         except Exception as error:  # as above
             raise ModelError(f"cannot run {_explain(model, error)} (the example input is {list(example_input.shape)})") from error
     return traced

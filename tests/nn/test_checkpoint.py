@@ -73,7 +73,7 @@ def test_a_failed_save_leaves_the_earlier_file(tmp_path: Path) -> None:
     save(net, tmp_path / "net.gleanet")
     before = (tmp_path / "net.gleanet").read_bytes()
     net.get_submodule("layer1.0").conv1 = nn.Conv2d(16, 8, 3)
-    with pytest.raises(ModelError, match=r"record \(resnet8\) does not describe this network: .*layer1.0.conv1.weight is \[8, 16, 3, 3\]"):
+    with pytest.raises(ModelError, match=r"record \(resnet8\) does not describe .*layer1\.0\.conv1 is \(16, 8, .*would be .*padding"):
         save(net, tmp_path / "net.gleanet")
     net.get_submodule("layer1.0").act1 = nn.Tanh()
     with pytest.raises(ModelError, match=r"layer1\.0\.act1 is Tanh, and rebuilt it would be ReLU"):

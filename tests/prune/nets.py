@@ -156,11 +156,12 @@ class Dense(nn.Module):
 
 
 class Inception(nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, times: int = 1) -> None:
         super().__init__()
-        self.stem = conv_bn(3, 8)
-        self.one, self.three, self.five = conv_bn(8, 4, 1), nn.Sequential(conv_bn(8, 4, 1), conv_bn(4, 6)), conv_bn(8, 4, 5)
-        self.pooled, self.after, self.head = conv_bn(8, 4, 1), conv_bn(18, 8), Head(8)
+        n4, n6, n8 = 4 * times, 6 * times, 8 * times
+        self.stem = conv_bn(3, n8)
+        self.one, self.three, self.five = conv_bn(n8, n4, 1), nn.Sequential(conv_bn(n8, n4, 1), conv_bn(n4, n6)), conv_bn(n8, n4, 5)
+        self.pooled, self.after, self.head = conv_bn(n8, n4, 1), conv_bn(18 * times, n8), Head(n8)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -203,10 +204,11 @@ class MobileNetV2(nn.Module):
 class SqueezeExcite(nn.Module):
     """A gate over channels, on hard-sigmoid as MobileNetV3 has it; a gate at zero is not zero, its channel is."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: int = 1) -> None:
         super().__init__()
-        self.stem, self.down, self.up = conv_bn(3, 16), nn.Conv2d(16, 8, 1), nn.Conv2d(8, 16, 1)
-        self.after, self.head = conv_bn(16, 8), Head(8)
+        n8, n16 = 8 * times, 16 * times
+        self.stem, self.down, self.up = conv_bn(3, n16), nn.Conv2d(n16, n8, 1), nn.Conv2d(n8, n16, 1)
+        self.after, self.head = conv_bn(n16, n8), Head(n8)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
@@ -217,10 +219,11 @@ class SqueezeExcite(nn.Module):
 class Grouped(nn.Module):
     """ResNeXt's grouped convolution between two pointwise ones, then one with several filters for each channel."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: int = 1) -> None:
         super().__init__()
-        self.stem, self.grouped, self.mixed = conv_bn(3, 16, 1), conv_bn(16, 24, groups=4), conv_bn(24, 8, 1)
-        self.fanned, self.last, self.head = conv_bn(8, 16, groups=8), conv_bn(16, 8, 1), Head(8)
+        n8, n16, n24 = 8 * times, 16 * times, 24 * times
+        self.stem, self.grouped, self.mixed = conv_bn(3, n16, 1), conv_bn(n16, n24, groups=4), conv_bn(n24, n8, 1)
+        self.fanned, self.last, self.head = conv_bn(n8, n16, groups=n8), conv_bn(n16, n8, 1), Head(n8)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.last(self.fanned(self.mixed(self.grouped(self.stem(x))))))  # type: ignore[no-any-return]
@@ -229,11 +232,12 @@ class Grouped(nn.Module):
 class Parts(nn.Module):
     """chunk and split by half, a channel shuffle, and a pixel shuffle, as ShuffleNet and super-resolution write them."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: int = 1) -> None:
         super().__init__()
-        self.stem, self.left, self.right = conv_bn(3, 16), conv_bn(8, 8), conv_bn(8, 8, 1)
-        self.mixed, self.spread, self.after = conv_bn(16, 12, groups=2), conv(6, 8, 1), conv_bn(2, 6)
-        self.head = Head(6)
+        n2, n6, n8, n16 = 2 * times, 6 * times, 8 * times, 16 * times
+        self.stem, self.left, self.right = conv_bn(3, n16), conv_bn(n8, n8), conv_bn(n8, n8, 1)
+        self.mixed, self.spread, self.after = conv_bn(n16, 2 * n6, groups=2), conv(n6, n8, 1), conv_bn(n2, n6)
+        self.head = Head(n6)
 
     def forward(self, x: Tensor) -> Tensor:
         one, other = self.stem(x).chunk(2, dim=1)
@@ -247,9 +251,9 @@ class Parts(nn.Module):
 class Heads(nn.Module):
     """Two outputs, one module that is called twice, and a width that no layer but the output reads."""
 
-    def __init__(self) -> None:
+    def __init__(self, width: int = 8) -> None:
         super().__init__()
-        self.stem, self.shared, self.first, self.second = conv_bn(3, 8), conv_bn(8, 8), Head(8, 4), Head(8, 3)
+        self.stem, self.shared, self.first, self.second = conv_bn(3, width), conv_bn(width, width), Head(width, 4), Head(width, 3)
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         x = self.shared(self.shared(self.stem(x)))
@@ -259,12 +263,13 @@ class Heads(nn.Module):
 class UpAndDown(nn.Module):
     """Transposed and dilated convolutions, interpolation to another tensor's size, a skip by concat, as a small U-Net has them."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: int = 1) -> None:
         super().__init__()
-        self.down1, self.down2 = conv_bn(3, 8), nn.Sequential(nn.Conv2d(8, 12, 3, 2, 2, dilation=2), nn.ReLU())
-        self.up = nn.Sequential(nn.ConvTranspose2d(12, 8, 3, 2, 1, output_padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
-        self.own = nn.Sequential(nn.ConvTranspose2d(8, 8, 2, 2, groups=8), nn.ReLU())
-        self.merge, self.head = conv_bn(16, 8), Head(8)
+        n8, n12 = 8 * times, 12 * times
+        self.down1, self.down2 = conv_bn(3, n8), nn.Sequential(nn.Conv2d(n8, n12, 3, 2, 2, dilation=2), nn.ReLU())
+        self.up = nn.Sequential(nn.ConvTranspose2d(n12, n8, 3, 2, 1, output_padding=1, bias=False), nn.BatchNorm2d(n8), nn.ReLU())
+        self.own = nn.Sequential(nn.ConvTranspose2d(n8, n8, 2, 2, groups=n8), nn.ReLU())
+        self.merge, self.head = conv_bn(2 * n8, n8), Head(n8)
 
     def forward(self, x: Tensor) -> Tensor:
         skip = self.down1(x)
@@ -276,10 +281,11 @@ class UpAndDown(nn.Module):
 class Normed(nn.Module):
     """Norms other than batch-norm, batch-norm without scale and shift or without running statistics, activations with parameters."""
 
-    def __init__(self, kind: str) -> None:
+    def __init__(self, kind: str, times: int = 1) -> None:
         super().__init__()
+        n8, n16 = 8 * times, 16 * times
         make: dict[str, Callable[[int], nn.Module]] = {
-            "group": lambda n: nn.GroupNorm(4, n),
+            "group": lambda n: nn.GroupNorm(4 * times, n),
             "instance": lambda n: nn.InstanceNorm2d(n, affine=True, track_running_stats=True),
             "plain-instance": nn.InstanceNorm2d,
             "plain-batch": lambda n: nn.BatchNorm2d(n, affine=False),
@@ -288,8 +294,8 @@ class Normed(nn.Module):
             "prelu": nn.PReLU,
             "beamish": lambda n: BeaMish(learnable=True, channels=n),
         }
-        self.conv1, self.norm1, self.conv2, self.norm2 = conv(3, 16), make[kind](16), conv(16, 8), nn.BatchNorm2d(8)
-        self.conv3, self.head = conv(8, 8), Head(8)
+        self.conv1, self.norm1, self.conv2, self.norm2 = conv(3, n16), make[kind](n16), conv(n16, n8), nn.BatchNorm2d(n8)
+        self.conv3, self.head = conv(n8, n8), Head(n8)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv2(F.relu(self.norm1(self.conv1(x))))
@@ -299,9 +305,10 @@ class Normed(nn.Module):
 class Moves(nn.Module):
     """Channels last for a linear layer, spatial slices, padding, means of one dimension, swish by hand, numbers added and multiplied."""
 
-    def __init__(self) -> None:
+    def __init__(self, times: int = 1) -> None:
         super().__init__()
-        self.conv1, self.point, self.conv2, self.fc = conv_bn(3, 8), nn.Linear(8, 12), conv_bn(12, 8), nn.Linear(8, 5)
+        n8, n12 = 8 * times, 12 * times
+        self.conv1, self.point, self.conv2, self.fc = conv_bn(3, n8), nn.Linear(n8, n12), conv_bn(n12, n8), nn.Linear(n8, 5)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv1(x)[:, :, 1:, ::2]
@@ -348,6 +355,12 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     **{f"norm-{kind}": partial(Normed, kind) for kind in NORM_KINDS},
     "moves": Moves,
 }
+
+
+def network(name: str) -> nn.Module:
+    """The factory of a user, for checkpoints."""
+    return NETS[name]()
+
 
 # One of each kind, for tests that need not see every spelling of a flatten or every activation.
 KINDS = sorted(
