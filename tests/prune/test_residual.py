@@ -68,6 +68,21 @@ def test_the_increments_add_up_to_the_error_of_the_whole_set() -> None:
     np.testing.assert_allclose(np.sort(score.numpy())[:5], np.maximum.accumulate(steps), rtol=1e-6)
 
 
+@pytest.mark.parametrize("steps", [2, 3])
+def test_channels_that_go_together_share_their_joint_error(steps: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many go at a time, the errors of all removals so far add up to that of least squares on the channels left."""
+    monkeypatch.setattr(residual, "STEPS", steps)
+    net, x = tiny(), images(15)
+    score = residual_scores(net, find_groups(net, images(1)), [x])["0"]
+    rows = patches(net, x)
+    target = rows @ matrix(net.get_submodule("2")).numpy().T * output_scales(find_groups(net, images(1)).traced)["2"].numpy()
+    together = 6 // steps
+    left = [c for c in range(54) if c // 9 not in score.argsort()[:together].tolist()]
+    solved = np.linalg.lstsq(rows[:, left], target, rcond=None)[0]
+    error = float(((rows[:, left] @ solved - target) ** 2).sum() / len(rows))
+    assert float(score.sort().values[:together].sum()) == pytest.approx(error, rel=1e-6)
+
+
 def test_a_duplicated_filter_goes_first() -> None:
     net = lively(Chain())
     with torch.no_grad():
