@@ -1,3 +1,4 @@
+from gleanet.prune.allocate import measured_widths as measured_widths
 from gleanet.prune.apply import apply as apply
 from gleanet.prune.apply import zero as zero
 from gleanet.prune.fcr import FCR as FCR

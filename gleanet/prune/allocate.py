@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 from gleanet.core.errors import BudgetError
 from gleanet.core.records import LatencyTable
 from gleanet.prune.budget import CostModel
+from gleanet.prune.groups import Grouping
+from gleanet.prune.latency import widths_to_measure
 from gleanet.prune.quantity import TOLERANCE, Bound, Quantity, quantity
 
 Allocation = Literal["uniform", "global", "latency"]
@@ -68,6 +70,13 @@ def ladders(cost: CostModel, align: int, floor: float) -> dict[str, Ladder]:
         widths = [w for w in range(block, count, block) if w >= least]
         result[name] = Ladder(name, (count, *reversed(widths)), block)
     return result
+
+
+def measured_widths(grouping: Grouping, *, align: int, floor: float) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """(output widths, input widths) of each layer, by path, ascending: what a table of times has to hold for these groups."""
+    cost = CostModel(grouping)
+    steps, finer = ({name: ladder.widths for name, ladder in ladders(cost, block, floor).items()} for block in (align, max(1, align // 2)))
+    return widths_to_measure(cost, steps, {name: (*steps[name], *finer[name]) for name in steps})
 
 
 def allocate(
