@@ -8,19 +8,19 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gleanet.core.errors import BudgetError
 from gleanet.core.records import LatencyTable
+from gleanet.core.settings import Allocation as Allocation
+from gleanet.core.settings import Bound
 from gleanet.prune.budget import CostModel
 from gleanet.prune.groups import Grouping
 from gleanet.prune.latency import widths_to_measure
-from gleanet.prune.quantity import TOLERANCE, Bound, Quantity, quantity
+from gleanet.prune.quantity import TOLERANCE, Quantity, quantity
 
-Allocation = Literal["uniform", "global", "latency"]
 Widths = dict[str, int]
 
 
@@ -79,6 +79,13 @@ def measured_widths(grouping: Grouping, *, align: int, floor: float) -> dict[str
     return widths_to_measure(cost, steps, {name: (*steps[name], *finer[name]) for name in steps})
 
 
+def least_part(grouping: Grouping, *, bound: Bound, align: int, floor: float, table: LatencyTable | None = None) -> float:
+    """The least fraction of a bounded amount that can be reached with these groups."""
+    cost = CostModel(grouping)
+    amount = quantity(cost, bound, align=align, table=table)
+    return _least(amount, _offered(amount, ladders(cost, align, floor)))
+
+
 def allocate(
     cost: CostModel,
     scores: Mapping[str, NDArray[np.float64]],
@@ -116,12 +123,12 @@ def allocate(
     ranked = quantity(cost, "latency", table=table) if kind == "latency" else amount
     goal, enough = target * amount.whole, (target - TOLERANCE) * amount.whole
     steps = _offered(amount, ladders(cost, align, floor))
-    least = amount.of({name: ladder.widths[-1] for name, ladder in steps.items()})
-    if least > goal:
-        reach = ceil(1000 * least / amount.whole) / 1000
+    least = _least(amount, steps)
+    if least > target:
+        reach = ceil(1000 * least) / 1000
         raise BudgetError(
             f"{target:.3g} of the {amount.noun} cannot be reached: with a floor of {floor:.0%} and widths in blocks of {align} the least "
-            f"is {reach:.3f}{amount.shown(reach * amount.whole)}; ask for more {amount.noun}, a lower floor or align=1"
+            f"is {reach:.3f}{amount.shown(reach * amount.whole)}; ask for more {amount.noun}, a lower floor, align=1 or residual=True"
         )
     values = {name: Value(_sorted_worth(s, comparable), partial(ranked.price, name)) for name, s in scores.items()}
     widths = _uniform(cost, amount, steps, goal) if kind == "uniform" else _global(amount, steps, values, goal)
@@ -133,6 +140,10 @@ def allocate(
     if amount.of(widths) < enough:
         widths = _exchange(amount, _offered(amount, ladders(cost, 1, floor)), widths, goal, enough)
     return widths
+
+
+def _least(amount: Quantity, steps: Mapping[str, Ladder]) -> float:
+    return amount.of({name: ladder.widths[-1] for name, ladder in steps.items()}) / amount.whole
 
 
 def _offered(amount: Quantity, steps: Mapping[str, Ladder]) -> dict[str, Ladder]:

@@ -12,12 +12,13 @@ from torch import nn
 from gleanet.core.errors import SettingsError
 from gleanet.core.files import write_bytes
 from gleanet.core.records import FORMAT_VERSION, LatencyTable, LayerWidth, dumps, loads
+from gleanet.core.settings import Bound, one_budget
 from gleanet.prune.allocate import Allocation, allocate
 from gleanet.prune.budget import CostModel
 from gleanet.prune.groups import Grouping, LeftAlone, find_groups
 from gleanet.prune.importance import CRITERIA, Criterion, scores
 from gleanet.prune.latency import TimeModel, meet
-from gleanet.prune.quantity import Bound, fraction, one_bound
+from gleanet.prune.quantity import fraction
 from gleanet.prune.residual import residual_scores
 
 
@@ -151,7 +152,7 @@ def plan(
     name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "custom")
     if criterion is None:
         name = "l2" if calibration is None else "residual"
-    bound, wanted = one_bound(flops=flops, params=params, bytes=bytes, latency=latency)
+    bound, wanted = one_budget(flops=flops, params=params, bytes=bytes, latency=latency)
     _check(name, criterion, allocation, align, floor, calibration)
     grouping = grouping or find_groups(model, example_input, residual=residual)
     cost = CostModel(grouping)

@@ -4,20 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from math import gcd
-from typing import Literal
 
 from gleanet.core.errors import SettingsError
 from gleanet.core.records import LatencyTable
+from gleanet.core.settings import BOUNDS, Bound, in_range
 from gleanet.prune.budget import CostModel
 from gleanet.prune.latency import TimeModel
 
-Bound = Literal["flops", "params", "bytes", "latency"]
-BOUNDS: dict[Bound, str] = {
-    "flops": "the fraction of the MACs to keep, in (0, 1]",
-    "params": "the fraction of the parameters to keep, in (0, 1]",
-    "bytes": "the fraction of the 8-bit file to keep, in (0, 1], or its size in bytes, above 1",
-    "latency": "the fraction of the measured float latency to keep, in (0, 1]",
-}
 # Output channels per pass of the AVX-512 kernels of ONNX Runtime, float and 8-bit: 24 took the time of 32, 40 that of 48 (measured).
 LANES = 16
 MEASURED_TO = 0.02
@@ -79,21 +72,9 @@ def fraction(cost: CostModel, bound: Bound, target: float) -> float:
     Raises:
         SettingsError: the target is out of range.
     """
-    if not (0 < target <= 1 or (bound == "bytes" and target > 1)):
+    if not in_range(bound, target):
         raise SettingsError(f"{bound}={target} is out of range: it is {BOUNDS[bound]}")
     return min(1.0, target / cost.int8_bytes({})) if target > 1 else target
-
-
-def one_bound(**targets: float | None) -> tuple[Bound, float]:
-    """The one budget that was given, half the MACs when none was.
-
-    Raises:
-        SettingsError: more than one.
-    """
-    given: list[tuple[Bound, float]] = [(name, value) for name in BOUNDS if (value := targets.get(name)) is not None]
-    if len(given) > 1:
-        raise SettingsError(f"{' and '.join(name for name, _ in given)} are both given: choose one budget")
-    return given[0] if given else ("flops", 0.5)
 
 
 def _alone(of: Callable[[Mapping[str, int]], float]) -> Callable[[str, int], float]:
