@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gleanet.nn import load as load
     from gleanet.nn import replace_activations as replace_activations
     from gleanet.nn import save as save
+    from gleanet.pipeline import latency_table as latency_table
     from gleanet.prune import FCR as FCR
     from gleanet.prune import Plan as Plan
     from gleanet.prune import apply as apply
@@ -40,6 +41,7 @@ __all__ = [
     "build",
     "cost",
     "export_onnx",
+    "latency_table",
     "load",
     "load_data",
     "measure",
@@ -60,6 +62,7 @@ _HOMES = {
     "build": "nn:build",
     "cost": "nn:cost",
     "export_onnx": "export:export_onnx",
+    "latency_table": "pipeline:latency_table",
     "load": "nn:load",
     "load_data": "data:load",
     "measure": "measure:compare",

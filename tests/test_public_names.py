@@ -21,6 +21,7 @@ NAMES = (
     "build",
     "cost",
     "export_onnx",
+    "latency_table",
     "load",
     "load_data",
     "measure",

@@ -31,7 +31,10 @@ def shrink(
     model: Model = None,
     data: o.Data = None,
     weights: o.Weights = None,
-    flops: o.Flops = 0.5,
+    flops: o.Flops = None,
+    params: o.Params = None,
+    bytes: o.Bytes = None,
+    latency: o.Latency = None,
     epochs: o.Epochs = 0,
     fair_baseline: Annotated[
         bool, typer.Option("--fair-baseline", help="Also fine-tune the given network in the same way, as the baseline.")
@@ -63,6 +66,10 @@ def shrink(
     """The main job: prune, recover, export, quantize, measure, report.
 
     Example: [bold]gleanet shrink runs/base/model.gleanet --data digits --flops 0.5 --epochs 3[/]
+
+    Half the time: [bold]gleanet shrink runs/base/model.gleanet --data digits --latency 0.5[/]
+
+    A file of 40 kB: [bold]gleanet shrink runs/base/model.gleanet --data digits --bytes 40000[/]
     """
     import gleanet.pipeline as pipeline
 
@@ -78,7 +85,7 @@ def shrink(
             seed=seed,
             threads=threads,
             device=device,
-            pruning=_pruning(flops, criterion, allocation, recycle, align, floor, residual, calibration),
+            pruning=_pruning((flops, params, bytes, latency), criterion, allocation, recycle, align, floor, residual, calibration),
             training=Training(epochs, lr, batch_size, weight_decay, label_smoothing, distill),
             quantizing=Quantizing(method, max_drop),
         )
@@ -138,11 +145,12 @@ def prune(
     weights: o.Weights = None,
     plan: Annotated[
         str | None,
-        typer.Option(
-            help="Carry out this plan (the plan.json of another run) instead of choosing channels; its budget counts, not --flops."
-        ),
+        typer.Option(help="Carry out this plan (the plan.json of another run) instead of choosing channels; its budget counts, no other."),
     ] = None,
-    flops: o.Flops = 0.5,
+    flops: o.Flops = None,
+    params: o.Params = None,
+    bytes: o.Bytes = None,
+    latency: o.Latency = None,
     one_shot: Annotated[bool, typer.Option("--one-shot", help="No training at all, whatever --epochs says.")] = False,
     in_training: Annotated[
         bool, typer.Option("--in-training", help="FCR while training goes on, instead of one-shot and recovery.")
@@ -170,6 +178,8 @@ def prune(
     """Prune a checkpoint to a budget.
 
     Example: [bold]gleanet prune runs/base/model.gleanet --data digits --flops 0.5 --one-shot[/]
+
+    By another budget: [bold]gleanet prune runs/base/model.gleanet --data digits --latency 0.6 --one-shot[/]
     """
     import gleanet.pipeline as pipeline
 
@@ -186,7 +196,7 @@ def prune(
             seed=seed,
             threads=threads,
             device=device,
-            pruning=_pruning(flops, criterion, allocation, recycle, align, floor, residual, calibration),
+            pruning=_pruning((flops, params, bytes, latency), criterion, allocation, recycle, align, floor, residual, calibration),
             training=Training(0 if one_shot else epochs, lr, batch_size, weight_decay, distill=distill),
         )
     with TerminalProgress() as progress:
@@ -195,7 +205,7 @@ def prune(
 
 
 def _pruning(
-    flops: float,
+    budget: tuple[float | None, float | None, float | None, float | None],
     criterion: str | None,
     allocation: Allocation | None,
     recycle: Recycle | None,
@@ -204,7 +214,10 @@ def _pruning(
     residual: bool,
     calibration: int,
 ) -> Pruning:
-    return Pruning(flops, criterion, allocation, recycle, align, floor, residual, calibration)
+    flops, params, bytes, latency = budget
+    if budget == (None, None, None, None):
+        flops = 0.5  # the record says what was bounded
+    return Pruning(flops, criterion, allocation, recycle, align, floor, residual, calibration, params, bytes, latency)
 
 
 def _show(run: Run, json: bool) -> int:

@@ -51,13 +51,17 @@ Distill = Annotated[
     float | None,
     typer.Option(help="Weight of the teacher (the given network) in the loss. Default: 0.5 where it knows the training images, else 0."),
 ]
-Flops = Annotated[float, typer.Option(help="Fraction of the multiply-accumulates to keep.")]
+Flops = Annotated[float | None, typer.Option(help="Budget: fraction of the multiply-accumulates to keep. Default of the budgets: 0.5.")]
+Params = Annotated[float | None, typer.Option(help="Budget: fraction of the parameters to keep.")]
+Bytes = Annotated[float | None, typer.Option(help="Budget: fraction of the 8-bit file to keep, or its size in bytes.")]
+Latency = Annotated[float | None, typer.Option(help="Budget: fraction of the float latency to keep, as measured on this machine.")]
 Criterion = Annotated[
     str | None,
     typer.Option(help="l1, l2, bn_scale, fpgm, taylor, activation, residual or random. Default: the best measured one."),
 ]
 Allocation = Annotated[
-    settings.Allocation | None, typer.Option(help="One ratio everywhere, or the least important anywhere. Default: the best measured.")
+    settings.Allocation | None,
+    typer.Option(help="One ratio everywhere, or the least important anywhere: for the budget or for the time. Default: the best measured."),
 ]
 Recycle = Annotated[
     settings.Recycle | None,

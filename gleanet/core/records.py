@@ -102,6 +102,38 @@ class LayerWidth:
 
 
 @dataclass(frozen=True)
+class LayerTimes:
+    """Measured time of one kind of layer at several widths: median milliseconds of one call, without the cost of calling the runtime.
+
+    Attributes:
+        what: the layer in words: "conv 3x3, 16 x 16 pixels".
+        layers: paths of the layers of this kind, one entry for each time one is called.
+        outs, ins: the widths that were measured, ascending; the last of each is that of the network as given.
+        ms: ``ms[i][j]`` is the time with ``outs[i]`` output and ``ins[j]`` input channels.
+        odd: (outputs, inputs, ms) beside the grid: widths that no runtime likes, to show what they cost.
+    """
+
+    what: str
+    layers: tuple[str, ...]
+    outs: tuple[int, ...]
+    ins: tuple[int, ...]
+    ms: tuple[tuple[float, ...], ...]
+    odd: tuple[tuple[int, int, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class LatencyTable:
+    """What each width of each layer costs on one machine, and what the whole network takes (``base_ms``, median of one call)."""
+
+    runtime: str
+    threads: int
+    batch: int
+    repeats: int
+    base_ms: float
+    layers: tuple[LayerTimes, ...]
+
+
+@dataclass(frozen=True)
 class Trial:
     """One quantization method that was tried. ``verdict`` is chosen, slower, too inaccurate or failed; ``reason`` says it in words."""
 
@@ -151,6 +183,7 @@ class Run:
     data: dict[str, Any] = field(default_factory=dict)
     rows: tuple[Row, ...] = ()
     widths: tuple[LayerWidth, ...] = ()
+    table: LatencyTable | None = None
     trials: tuple[Trial, ...] = ()
     curves: tuple[Curve, ...] = ()
     notes: tuple[str, ...] = ()

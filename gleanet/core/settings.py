@@ -9,9 +9,17 @@ import msgspec
 from gleanet.core.errors import SettingsError
 
 Device = Literal["auto", "cpu", "cuda"]
-Allocation = Literal["uniform", "global"]
+Allocation = Literal["uniform", "global", "latency"]
+Bound = Literal["flops", "params", "bytes", "latency"]
 Recycle = Literal["features", "similarity", "weights", "none"]
 Input = Literal["float", "uint8"]
+
+BOUNDS: dict[Bound, str] = {
+    "flops": "the fraction of the MACs to keep, in (0, 1]",
+    "params": "the fraction of the parameters to keep, in (0, 1]",
+    "bytes": "the fraction of the 8-bit file to keep, in (0, 1], or its size in bytes, above 1",
+    "latency": "the fraction of the measured float latency to keep, in (0, 1]",
+}
 
 
 @dataclass(frozen=True)
@@ -29,9 +37,9 @@ class Training:
 
 @dataclass(frozen=True)
 class Pruning:
-    """What to remove. None: the best measured choice for what is at hand."""
+    """What to remove, down to one of the budgets of ``BOUNDS`` (half the MACs). Else None: the best measured choice for what is at hand."""
 
-    flops: float = 0.5
+    flops: float | None = None
     criterion: str | None = None
     allocation: Allocation | None = None
     recycle: Recycle | None = None
@@ -39,6 +47,13 @@ class Pruning:
     floor: float = 0.1
     residual: bool = False
     calibration: int = 1024
+    params: float | None = None
+    bytes: float | None = None
+    latency: float | None = None
+
+    @property
+    def budget(self) -> tuple[Bound, float]:
+        return one_budget(flops=self.flops, params=self.params, bytes=self.bytes, latency=self.latency)
 
 
 @dataclass(frozen=True)
@@ -96,6 +111,8 @@ class PruneSettings:
             raise SettingsError("--plan names the channels, --in-training looks for them: choose one")
         if self.plan is not None and (self.pruning.criterion or self.pruning.allocation):
             raise SettingsError("--plan names the channels already: leave out --criterion and --allocation")
+        if self.in_training and (self.pruning.budget[0] != "flops" or self.pruning.allocation == "latency"):
+            raise SettingsError("--in-training prunes to --flops: give that budget, and --allocation uniform or global")
 
 
 @dataclass(frozen=True)
@@ -148,9 +165,27 @@ def check_common(seed: int, threads: int) -> None:
 
 def check_pruning(pruning: Pruning, training: Training) -> None:
     """Raise SettingsError on a budget, number of images or of epochs that cannot be."""
-    _within("--flops", pruning.flops, 0 < pruning.flops <= 1, "the fraction of the MACs to keep, in (0, 1]")
+    bound, target = pruning.budget
+    _within(f"--{bound}", target, in_range(bound, target), BOUNDS[bound])
     _within("--calibration", pruning.calibration, pruning.calibration > 0, "a number of images above 0")
     _within("--epochs", training.epochs, training.epochs >= 0, "0 or more")
+
+
+def one_budget(**targets: float | None) -> tuple[Bound, float]:
+    """The one budget that is given, half the MACs when none is; the range of its target is not checked here.
+
+    Raises:
+        SettingsError: more than one.
+    """
+    given: list[tuple[Bound, float]] = [(name, value) for name in BOUNDS if (value := targets.get(name)) is not None]
+    if len(given) > 1:
+        raise SettingsError(f"{' and '.join(name for name, _ in given)} are given together: choose one budget of {', '.join(BOUNDS)}")
+    return given[0] if given else ("flops", 0.5)
+
+
+def in_range(bound: Bound, target: float) -> bool:
+    """Whether a target is one that ``BOUNDS`` describes."""
+    return 0 < target <= 1 or (bound == "bytes" and target > 1)
 
 
 def plain(settings: object) -> dict[str, Any]:
@@ -182,7 +217,7 @@ def _flags(given: Any, default: Any) -> Iterator[str]:
         elif item.name not in _NOT_OPTIONS and value != plain_value:
             yield f"--{item.name.replace('_', '-')}"
             if value is not True:
-                yield f"{value:g}" if isinstance(value, float) else str(value)
+                yield f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def _within(name: str, value: object, ok: bool, rule: str) -> None:

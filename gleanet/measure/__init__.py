@@ -8,3 +8,4 @@ from gleanet.measure.metadata import read_metadata as read_metadata
 from gleanet.measure.runtime import open_session as open_session
 from gleanet.measure.runtime import read_model as read_model
 from gleanet.measure.timing import latency as latency
+from gleanet.measure.widths import width_times as width_times

@@ -86,9 +86,9 @@ def model_layers(model: onnx.ModelProto, file: Path) -> tuple[LayerCost, ...]:
     """The same for a model in memory; ``file`` only names it in errors."""
     constants = _constants(model)
     producers = {output: node for node in model.graph.node for output in node.output}
-    batch = _free_batch_to_one(model)
+    batch = free_batch_to_one(model)
     wanted = [node.output[0] for node in model.graph.node if node.op_type in _CONV or node.op_type in _PRODUCT]
-    shapes = _shapes(model, wanted, file)
+    shapes = tensor_shapes(model, wanted, file)
     layers: list[LayerCost] = []
     padded = _padded(model, file)
     for node in model.graph.node:
@@ -207,7 +207,7 @@ def _constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
     return found
 
 
-def _free_batch_to_one(model: onnx.ModelProto) -> int:
+def free_batch_to_one(model: onnx.ModelProto) -> int:
     """Set a free batch dimension of the input to 1, in place; returns the batch size the shapes will be for."""
     names = {tensor.name for tensor in model.graph.initializer}
     batch = 1
@@ -222,7 +222,7 @@ def _free_batch_to_one(model: onnx.ModelProto) -> int:
     return batch
 
 
-def _shapes(model: onnx.ModelProto, wanted: list[str], file: Path) -> dict[str, tuple[int, ...]]:
+def tensor_shapes(model: onnx.ModelProto, wanted: list[str], file: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors by inference; where that leaves one of ``wanted`` open (operators of other domains), by running one image."""
     bare = onnx.ModelProto()
     bare.CopyFrom(model)

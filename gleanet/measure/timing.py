@@ -54,7 +54,7 @@ def latency(
     sessions = {path: open_session(path, threads=threads) for path in paths}
     found: dict[PathT, list[Latency]] = {path: [] for path in paths}
     for size in batches:
-        calls = {path: _call(s, size, image_shape, seed) for path, s in sessions.items() if s.batch in (None, size)}
+        calls = {path: call_of(s, size, image_shape, seed) for path, s in sessions.items() if s.batch in (None, size)}
         with progress.task(f"Time at batch {size}", None, "rounds") as advance:
             samples = interleaved(calls, rounds=rounds, seconds=seconds, give_up=give_up, seed=seed, advance=advance)
         for path, times in samples.items():
@@ -122,7 +122,8 @@ def _warm_up(call: Callable[[], object]) -> float:
     return best
 
 
-def _call(session: Session, batch: int, image_shape: tuple[int, ...] | None, seed: int) -> Callable[[], object]:
+def call_of(session: Session, batch: int, image_shape: tuple[int, ...] | None = None, seed: int = 0) -> Callable[[], object]:
+    """One call with ``batch`` random images."""
     shape = (batch, *session.image_shape(image_shape))
     rng = np.random.default_rng(seed)
     images: NDArray[Any]

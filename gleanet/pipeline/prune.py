@@ -1,5 +1,6 @@
 """``prune``: a checkpoint pruned to a budget; one-shot, with recovery, or by FCR while training goes on."""
 
+import tempfile
 from pathlib import Path
 
 from torch import nn
@@ -8,23 +9,25 @@ from gleanet.core.errors import SettingsError
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Curve, Run
 from gleanet.core.settings import PruneSettings, plain
+from gleanet.export import export_onnx
 from gleanet.nn import save
+from gleanet.pipeline.planning import planned
 from gleanet.pipeline.recording import Recorder, described, recorded, saved_settings
 from gleanet.pipeline.subject import Subject, samples, subject
 from gleanet.pipeline.train import accuracy_on_test, recipe_of, taught
 from gleanet.prune import FCR, Plan, carry_out
-from gleanet.prune import plan as make_plan
 from gleanet.prune.apply import grouping_for
 from gleanet.report import render
 from gleanet.train import fit
 from gleanet.train.recipe import total_steps
 
 STATE = "prune.state"
+PLAN = "plan.json"
 EXAMINED = 2000  # training images that show whether the given network can teach
 
 
 def prune(settings: PruneSettings | None, *, out: Path | None = None, resume: str | None = None, progress: Progress = SILENT) -> Run:
-    """Prune a network to a share of its MACs and keep it as ``model.gleanet``, with ``plan.json`` beside it.
+    """Prune a network to a budget and keep it as ``model.gleanet``, with ``plan.json`` beside it.
 
     Args:
         settings: what to do; None with ``resume``, which takes the settings of that run.
@@ -40,7 +43,7 @@ def prune(settings: PruneSettings | None, *, out: Path | None = None, resume: st
         work = _in_training if settings.in_training else _one_shot
         small, plan, curves = work(settings, target, recorder, progress)
         save(small, recorder.folder.path("model.gleanet"), history={"settings": plain(settings), "plan": str(plan)})
-        plan.save(recorder.folder.path("plan.json"))
+        plan.save(recorder.folder.path(PLAN))
         after = accuracy_on_test(Subject(small, target.data, target.device), progress)
         run = recorder.update(
             status="done",
@@ -54,6 +57,9 @@ def prune(settings: PruneSettings | None, *, out: Path | None = None, resume: st
                 "macs": plan.macs_after,
                 "params_before": plan.params_before,
                 "params": plan.params_after,
+                "bound": plan.bound,
+                "target": plan.target,
+                "measured": plan.measured,
                 "plan": str(plan),
             },
         )
@@ -69,7 +75,7 @@ def _one_shot(settings: PruneSettings, target: Subject, recorder: Recorder, prog
     pruning, training = settings.pruning, settings.training
     drawn = samples(target.data, pruning.calibration, EXAMINED, settings.seed)
     batches = target.calibration(drawn.calibration, pruning.criterion)
-    plan = _chosen(settings, target, batches) if settings.plan is None else _given(settings.plan, target)
+    plan = _plan(settings, target, recorder, batches, progress)
     small = carry_out(target.net, plan, recycle=pruning.recycle, calibration=batches, seed=settings.seed, progress=progress)
     if training.epochs == 0:
         return small, plan, ()
@@ -90,20 +96,21 @@ def _one_shot(settings: PruneSettings, target: Subject, recorder: Recorder, prog
     return small, plan, (curve,)
 
 
-def _chosen(settings: PruneSettings, target: Subject, batches: list[object]) -> Plan:
-    pruning = settings.pruning
-    return make_plan(
-        target.net,
-        target.example,
-        flops=pruning.flops,
-        criterion=pruning.criterion,
-        allocation=pruning.allocation,
-        align=pruning.align,
-        floor=pruning.floor,
-        residual=pruning.residual,
-        calibration=batches,
-        seed=settings.seed,
-    )
+def _plan(settings: PruneSettings, target: Subject, recorder: Recorder, batches: list[object], progress: Progress) -> Plan:
+    """The plan; a resumed run takes the one it made before, because a measured plan may come out otherwise the next time."""
+    made, pruning = recorder.folder.path(PLAN), settings.pruning
+    if made.is_file():
+        return Plan.load(made)
+    if settings.plan is not None:
+        return _given(settings.plan, target)
+    with tempfile.TemporaryDirectory(prefix="gleanet-") as folder:
+        base = None
+        if pruning.budget[0] == "latency" or pruning.allocation == "latency":
+            base = export_onnx(target.net, target.example, Path(folder) / "base.onnx").path
+        plan, table = planned(pruning, target, batches, base=base, threads=settings.threads, seed=settings.seed, progress=progress)
+    plan.save(made)
+    recorder.update(table=table, widths=plan.layers, data=described(target.data))
+    return plan
 
 
 def _given(file: str, target: Subject) -> Plan:
@@ -129,7 +136,7 @@ def _in_training(settings: PruneSettings, target: Subject, recorder: Recorder, p
     fcr = FCR(
         target.net,
         target.example,
-        flops=pruning.flops,
+        flops=pruning.budget[1],
         total_steps=total_steps(len(target.data.train), recipe),
         criterion=pruning.criterion or "l2",
         allocation=pruning.allocation or "uniform",

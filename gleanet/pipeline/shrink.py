@@ -1,6 +1,7 @@
 """The main job: prune, recover, export, quantize, measure, report. One function a step, in the order of the work."""
 
 import copy
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,23 +11,28 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from gleanet.core.files import write_bytes
 from gleanet.core.progress import SILENT, Progress
-from gleanet.core.records import Curve, Row, Run
+from gleanet.core.records import Curve, LatencyTable, Row, Run, dumps, loads
 from gleanet.core.settings import ShrinkSettings, plain
 from gleanet.core.store import ARTEFACTS
 from gleanet.data import ImageSet
 from gleanet.export import export_onnx
 from gleanet.measure import compare
 from gleanet.nn import load, save
+from gleanet.pipeline.planning import planned
 from gleanet.pipeline.recording import Recorder, described, recorded, saved_settings
 from gleanet.pipeline.subject import BATCH, Samples, Subject, samples, subject
 from gleanet.pipeline.train import recipe_of, taught
-from gleanet.prune import Plan, carry_out, find_groups
-from gleanet.prune import plan as make_plan
-from gleanet.quantize import USUAL_DROP, Choice, quantize
+from gleanet.prune import WITHIN, Plan, carry_out, find_groups
+from gleanet.quantize import METHODS, USUAL_DROP, Choice, quantize
 from gleanet.report import render
 from gleanet.train import fit
 
+_PLANNED = (
+    "criterion", "allocation", "bound", "target", "macs_before", "macs_after", "params_before", "params_after", "bytes_before",
+    "bytes_after", "ms_before", "ms_after", "measured",
+)  # fmt: skip
 STEPS = "steps"  # folder of what lies between base and model: kept, because rows of the table point to it
 
 
@@ -75,17 +81,16 @@ def shrink(settings: ShrinkSettings | None, *, out: Path | None = None, resume: 
 
 def _carry_on(job: _Job, plan: Plan) -> Run:
     base = job.subject.net
-    _export(job, base, "base.onnx")
     curves: list[Curve] = []
     rows = [("as given", "given", "base.onnx")]
     if job.settings.fair_baseline:
         tuned, curve = _fine_tune(job, copy.deepcopy(base), "fine-tune the given network")
         curves.append(curve)
-        _export(job, tuned, f"{STEPS}/base-tuned.onnx")
+        _export(job, tuned, job.path(f"{STEPS}/base-tuned.onnx"))
         rows.append(("as given, fine-tuned the same way", "fine-tuned", f"{STEPS}/base-tuned.onnx"))
     small = _one_shot(job, plan)
     if job.settings.training.epochs > 0:
-        _export(job, small, f"{STEPS}/one-shot.onnx")
+        _export(job, small, job.path(f"{STEPS}/one-shot.onnx"))
         rows.append(("pruned, one-shot", "one-shot", f"{STEPS}/one-shot.onnx"))
         small, curve = _fine_tune(job, small, "recover the pruned network")
         curves.append(curve)
@@ -93,7 +98,7 @@ def _carry_on(job: _Job, plan: Plan) -> Run:
     else:
         rows.append(("pruned, one-shot", "one-shot", "model.onnx"))
     save(small, job.path("model.gleanet"), history={"settings": plain(job.settings), "plan": str(plan)})
-    _export(job, small, "model.onnx")
+    _export(job, small, job.path("model.onnx"))
     job.recorder.update(curves=tuple(curves))
     choice = _quantize(job)
     if choice.path is not None:
@@ -102,20 +107,30 @@ def _carry_on(job: _Job, plan: Plan) -> Run:
 
 
 def _plan(job: _Job) -> Plan:
-    pruning, images = job.settings.pruning, job.samples.calibration
+    """The plan; a resumed run takes the one it made before, because a measured plan may come out otherwise the next time."""
+    images, made, times = job.samples.calibration, job.path(f"{STEPS}/plan.json"), job.path(f"{STEPS}/times.json")
     job.progress.say(f"{job.subject.data.title}: {len(images)} training images for calibration, {len(job.subject.data.test)} test images")
-    return make_plan(
-        job.subject.net,
-        job.subject.example,
-        flops=pruning.flops,
-        criterion=pruning.criterion,
-        allocation=pruning.allocation,
-        align=pruning.align,
-        floor=pruning.floor,
-        residual=pruning.residual,
-        calibration=job.subject.calibration(images, pruning.criterion),
-        seed=job.settings.seed,
-    )
+    if made.is_file() and times.is_file():
+        job.recorder.update(table=loads(times.read_bytes(), LatencyTable, str(times)))
+        return Plan.load(made)
+    with tempfile.TemporaryDirectory(prefix="gleanet-") as folder:
+        base = Path(folder) / "base.onnx"  # not in the run's folder yet: a budget that cannot be met leaves nothing behind
+        _export(job, job.subject.net, base)
+        plan, table = planned(
+            job.settings.pruning,
+            job.subject,
+            job.subject.calibration(images, job.settings.pruning.criterion),
+            base=base,
+            input=job.settings.input,
+            threads=job.settings.threads,
+            seed=job.settings.seed,
+            progress=job.progress,
+        )
+        write_bytes(job.path("base.onnx"), base.read_bytes())
+    write_bytes(times, dumps(table))
+    plan.save(made)
+    job.recorder.update(table=table)
+    return plan
 
 
 def _one_shot(job: _Job, plan: Plan) -> nn.Module:
@@ -132,7 +147,6 @@ def _one_shot(job: _Job, plan: Plan) -> nn.Module:
         progress=job.progress,
         grouping=find_groups(job.subject.net, job.subject.example, residual=plan.residual),
     )
-    plan.save(job.path(f"{STEPS}/plan.json"))
     save(small, done)
     return small
 
@@ -160,10 +174,10 @@ def _fine_tune(job: _Job, net: nn.Module, name: str) -> tuple[nn.Module, Curve]:
     )
 
 
-def _export(job: _Job, net: nn.Module, name: str) -> None:
+def _export(job: _Job, net: nn.Module, path: Path) -> None:
     images = job.subject.data.test.images[:64]
     check = images if job.settings.input == "uint8" else job.subject.inputs(job.subject.data.test.subset(np.arange(len(images))))
-    export_onnx(net, job.subject.example, job.path(name), input=job.settings.input, check=check)
+    export_onnx(net, job.subject.example, path, input=job.settings.input, check=check)
 
 
 def _quantize(job: _Job) -> Choice:
@@ -173,13 +187,21 @@ def _quantize(job: _Job) -> Choice:
         job.path("model.onnx"),
         calibration=[x for x, _ in _batches(job, calibrate)],
         evaluate=_batches(job, job.samples.selection),
-        method=setting.method,
+        method=_methods(job),
         max_drop=None if setting.max_drop is None else min(setting.max_drop, USUAL_DROP),
         out=job.path("model.int8.onnx"),
         threads=job.settings.threads,
         seed=job.settings.seed,
         progress=job.progress,
     )
+
+
+def _methods(job: _Job) -> str:
+    """Where the bytes are bounded, methods that spend bytes on speed are not candidates unless they are named."""
+    method = job.settings.quantizing.method
+    if job.settings.pruning.budget[0] != "bytes" or method not in ("auto", "all"):
+        return method
+    return ",".join(name for name, row in METHODS.items() if not row.pad and not row.float_head)
 
 
 def _batches(job: _Job, images: ImageSet) -> list[tuple[NDArray[Any], NDArray[np.int64]]]:
@@ -209,14 +231,9 @@ def _conclude(job: _Job, plan: Plan, choice: Choice, rows: Sequence[tuple[str, s
     results = {
         "files": {name: name for name in ARTEFACTS if job.path(name).is_file()},
         "quantization": {"method": choice.method, "reason": choice.reason},
-        "plan": {
-            "criterion": plan.criterion,
-            "allocation": plan.allocation,
-            "macs_before": plan.macs_before,
-            "macs_after": plan.macs_after,
-        },
+        "plan": {name: getattr(plan, name) for name in _PLANNED},
     }
-    notes = (_recipe_note(job), choice.reason, *([shortfall] if shortfall else []))
+    notes = (_budget_note(plan, table), _recipe_note(job), choice.reason, *([shortfall] if shortfall else []))
     run = job.recorder.update(
         rows=table, trials=choice.trials, status="below bar" if shortfall else "done", results=results, notes=tuple(n for n in notes if n)
     )
@@ -234,6 +251,22 @@ def _shortfall(settings: ShrinkSettings, choice: Choice, table: Sequence[Row]) -
     if bar is None or change is None or -100 * change.delta <= bar:
         return None
     return f"the quantized network loses {-100 * change.delta:.2f} points on the test images, more than the {bar:g} that --max-drop allows"
+
+
+def _budget_note(plan: Plan, table: Sequence[Row]) -> str:
+    """What the budget was and what came of it, where MACs and parameters of the result table do not say it."""
+    if plan.bound == "bytes" and table[-1].role == "quantized":
+        allowed, actual = plan.target * (plan.bytes_before or 0), table[-1].measured.bytes
+        return f"Budget: {allowed:,.0f} bytes for the 8-bit file ({plan.target:.3g} of that of the given network); it has {actual:,}."
+    if plan.bound == "latency" and plan.measured is not None:
+        small = next(row.measured for row in table if row.measured.file == "model.onnx")
+        ratio = small.latencies[0].p50_ms / table[0].measured.latencies[0].p50_ms
+        reached = abs(plan.measured - plan.target) <= WITHIN * plan.target
+        return (
+            f"Budget: {plan.target:.3g} of the float latency at batch 1; planned widths measured {plan.measured:.3f}, "
+            f"{'within 5 % of it' if reached else 'the closest that could be reached'}; the finished float model {ratio:.3f}."
+        )
+    return ""
 
 
 def _recipe_note(job: _Job) -> str:

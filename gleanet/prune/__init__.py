@@ -1,3 +1,5 @@
+from gleanet.prune.allocate import least_part as least_part
+from gleanet.prune.allocate import measured_widths as measured_widths
 from gleanet.prune.apply import apply as apply
 from gleanet.prune.apply import zero as zero
 from gleanet.prune.diff import GroupDiff as GroupDiff
@@ -11,6 +13,7 @@ from gleanet.prune.groups import find_groups as find_groups
 from gleanet.prune.importance import CRITERIA as CRITERIA
 from gleanet.prune.importance import Criterion as Criterion
 from gleanet.prune.importance import GroupTensors as GroupTensors
+from gleanet.prune.latency import WITHIN as WITHIN
 from gleanet.prune.oneshot import carry_out as carry_out
 from gleanet.prune.oneshot import prune as prune
 from gleanet.prune.plan import GroupPlan as GroupPlan

@@ -4,22 +4,24 @@ Widths move in blocks, because a runtime computes channels in blocks: on x86 ONN
 the time of one of 32 (measured; onnxruntime issues 6148 and 14392).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gleanet.core.errors import BudgetError
+from gleanet.core.records import LatencyTable
+from gleanet.core.settings import Allocation as Allocation
+from gleanet.core.settings import Bound
 from gleanet.prune.budget import CostModel
+from gleanet.prune.groups import Grouping
+from gleanet.prune.latency import widths_to_measure
+from gleanet.prune.quantity import TOLERANCE, Quantity, quantity
 
-Allocation = Literal["uniform", "global"]
 Widths = dict[str, int]
-# Output channels per pass of the AVX-512 kernels of ONNX Runtime, float and 8-bit: 24 took the time of 32, 40 that of 48 (measured).
-LANES = 16
-TOLERANCE = 0.01  # DESIGN 5.1: the budget is met within 1 % of the whole, from below
 
 
 @dataclass(frozen=True)
@@ -33,29 +35,19 @@ class Ladder:
 
 @dataclass(frozen=True)
 class Value:
-    """What a group's channels are worth: ``worth[r]`` that of the channel at rank ``r``, ``price`` the MACs that one of them costs.
-
-    ``lanes``: channels that the runtime computes at a time.
-    """
+    """What a group's channels are worth: ``worth[r]`` that of the channel at rank ``r``, ``price`` what the group costs at a width."""
 
     worth: NDArray[np.float64]
-    price: int
-    lanes: int
+    price: Callable[[int], float]
 
     def per_cost(self, narrow: int, wide: int) -> float:
-        """Worth of the channels between two widths, for what removing them saves: a third of it MACs, two thirds time.
-
-        A runtime computes whole lanes, so 56 channels take the time of 64, and the step to 48 saves the time of both.
-        """
-        channels = ((wide - narrow) + 2 * (self._computed(wide) - self._computed(narrow))) / 3
-        return float(self.worth[narrow:wide].sum()) / (self.price * channels)
+        """Worth of the channels between two widths for what removing them saves; infinite where it saves nothing."""
+        saved = self.price(wide) - self.price(narrow)
+        return float(self.worth[narrow:wide].sum()) / saved if saved > 0 else float("inf")
 
     def best_step(self, wide: int, widths: Sequence[int]) -> int:
         """The narrower width that loses least for what it saves: one step may be worth taking only together with the next."""
         return min(widths, key=lambda narrow: (self.per_cost(narrow, wide), narrow))
-
-    def _computed(self, width: int) -> int:
-        return min(-(-width // self.lanes) * self.lanes, len(self.worth))
 
 
 def ladders(cost: CostModel, align: int, floor: float) -> dict[str, Ladder]:
@@ -80,6 +72,20 @@ def ladders(cost: CostModel, align: int, floor: float) -> dict[str, Ladder]:
     return result
 
 
+def measured_widths(grouping: Grouping, *, align: int, floor: float) -> dict[str, tuple[tuple[int, ...], tuple[int, ...]]]:
+    """(output widths, input widths) of each layer, by path, ascending: what a table of times has to hold for these groups."""
+    cost = CostModel(grouping)
+    steps, finer = ({name: ladder.widths for name, ladder in ladders(cost, block, floor).items()} for block in (align, max(1, align // 2)))
+    return widths_to_measure(cost, steps, {name: (*steps[name], *finer[name]) for name in steps})
+
+
+def least_part(grouping: Grouping, *, bound: Bound, align: int, floor: float, table: LatencyTable | None = None) -> float:
+    """The least fraction of a bounded amount that can be reached with these groups."""
+    cost = CostModel(grouping)
+    amount = quantity(cost, bound, align=align, table=table)
+    return _least(amount, _offered(amount, ladders(cost, align, floor)))
+
+
 def allocate(
     cost: CostModel,
     scores: Mapping[str, NDArray[np.float64]],
@@ -89,46 +95,71 @@ def allocate(
     align: int,
     floor: float,
     comparable: bool,
+    bound: Bound = "flops",
+    table: LatencyTable | None = None,
 ) -> Widths:
     """Choose how many channels each group keeps.
 
-    All widths are aligned, but where that leaves more than 1 % of the MACs unused: then single groups are widened in smaller blocks,
+    All widths are aligned, but where that leaves more than 1 % of the budget unused: then single groups are widened in smaller blocks,
     as few of them as it takes. A network so small that one channel of any group is more than 1 % of it may end further below.
 
     Args:
         cost: the cost model of the network.
         scores: importance [C] of each group's channels.
-        target: MACs to keep, as a fraction of the whole network's.
-        kind: "uniform" keeps one ratio everywhere; "global" removes what scores least for what it saves, wherever it is.
+        target: what to keep, as a fraction of the whole network's.
+        kind: "uniform" keeps one ratio everywhere; "global" removes what scores least for what it saves of the bounded amount, wherever
+            it is; "latency" what scores least for the time that it saves, whatever is bounded.
         align: see :func:`ladders`.
         floor: see :func:`ladders`.
-        comparable: the scores of different groups are in one unit; otherwise "global" divides each group's by their mean.
+        comparable: the scores of different groups are in one unit; otherwise ranking divides each group's by their mean.
+        bound: the amount that the target bounds. A latency is made of measured widths alone.
+        table: what each width takes; needed where a latency is bounded or ranked by.
 
     Raises:
         BudgetError: even the narrowest widths cost more; says how far it could go.
+        SettingsError: see :func:`gleanet.prune.quantity.quantity`.
     """
-    goal = target * cost.macs_before
-    steps = ladders(cost, align, floor)
-    least = cost.macs({name: ladder.widths[-1] for name, ladder in steps.items()})
-    if least > goal:
+    amount = quantity(cost, bound, align=align, table=table)
+    ranked = quantity(cost, "latency", table=table) if kind == "latency" else amount
+    goal, enough = target * amount.whole, (target - TOLERANCE) * amount.whole
+    steps = _offered(amount, ladders(cost, align, floor))
+    least = _least(amount, steps)
+    if least > target:
+        reach = ceil(1000 * least) / 1000
         raise BudgetError(
-            f"{target:.3g} of the MACs cannot be reached: with a floor of {floor:.0%} and widths in blocks of {align} the least is "
-            f"{ceil(1000 * least / cost.macs_before) / 1000:.3f}; ask for more MACs, a lower floor or align=1"
+            f"{target:.3g} of the {amount.noun} cannot be reached: with a floor of {floor:.0%} and widths in blocks of {align} the least "
+            f"is {reach:.3f}{amount.shown(reach * amount.whole)}; ask for more {amount.noun}, a lower floor, align=1 or residual=True"
         )
-    lanes = LANES if align > 1 else 1
-    values = {
-        name: Value(_sorted_worth(s, comparable), max(1, cost.saved_by_one(name)), lanes // int(np.gcd(lanes, cost.multiples[name])))
-        for name, s in scores.items()
-    }
-    widths = _uniform(cost, steps, goal) if kind == "uniform" else _global(cost, steps, values, goal)
-    widths = _fill(cost, steps, widths, values, goal)
+    values = {name: Value(_sorted_worth(s, comparable), partial(ranked.price, name)) for name, s in scores.items()}
+    widths = _uniform(cost, amount, steps, goal) if kind == "uniform" else _global(amount, steps, values, goal)
+    widths = _fill(amount, steps, widths, values, goal)
     block = align
-    while cost.macs(widths) < goal - TOLERANCE * cost.macs_before and block > 1:
+    while amount.of(widths) < enough and block > 1:
         block //= 2
-        widths = _top_up(cost, ladders(cost, block, floor), widths, goal)
-    if cost.macs(widths) < goal - TOLERANCE * cost.macs_before:
-        widths = _exchange(cost, ladders(cost, 1, floor), widths, goal)
+        widths = _top_up(amount, _offered(amount, ladders(cost, block, floor)), widths, goal, enough)
+    if amount.of(widths) < enough:
+        widths = _exchange(amount, _offered(amount, ladders(cost, 1, floor)), widths, goal, enough)
     return widths
+
+
+def _least(amount: Quantity, steps: Mapping[str, Ladder]) -> float:
+    return amount.of({name: ladder.widths[-1] for name, ladder in steps.items()}) / amount.whole
+
+
+def _offered(amount: Quantity, steps: Mapping[str, Ladder]) -> dict[str, Ladder]:
+    """Without the widths whose amount is not known, and those that save nothing against a wider one: a time is a staircase."""
+    return {name: replace(ladder, widths=tuple(_downward(amount, ladder))) if amount.noise else ladder for name, ladder in steps.items()}
+
+
+def _downward(amount: Quantity, ladder: Ladder) -> Iterator[int]:
+    known = [w for w in ladder.widths[1:] if amount.known(ladder.name, w)]
+    prices = [amount.price(ladder.name, width) for width in (ladder.widths[0], *known)]
+    yield ladder.widths[0]
+    dearest, noise = prices[0], amount.noise * (prices[0] - min(prices))
+    for width, price in zip(known, prices[1:], strict=True):
+        if price < dearest - noise:
+            dearest = price
+            yield width
 
 
 def _sorted_worth(scores: NDArray[np.float64], comparable: bool) -> NDArray[np.float64]:
@@ -138,22 +169,22 @@ def _sorted_worth(scores: NDArray[np.float64], comparable: bool) -> NDArray[np.f
     return ordered if comparable or mean == 0 else ordered / mean
 
 
-def _uniform(cost: CostModel, steps: Mapping[str, Ladder], goal: float) -> Widths:
+def _uniform(cost: CostModel, amount: Quantity, steps: Mapping[str, Ladder], goal: float) -> Widths:
     """The largest common ratio that fits, by bisection; each width is rounded to its ladder."""
 
     def at(ratio: float) -> Widths:
         return {name: min(ladder.widths, key=lambda w: (abs(w - ratio * cost.channels[name]), w)) for name, ladder in steps.items()}
 
     low, high = 0.0, 1.0
-    if cost.macs(at(high)) <= goal:
+    if amount.of(at(high)) <= goal:
         return at(high)
     for _ in range(30):
         middle = (low + high) / 2
-        low, high = (middle, high) if cost.macs(at(middle)) <= goal else (low, middle)
+        low, high = (middle, high) if amount.of(at(middle)) <= goal else (low, middle)
     return at(low)
 
 
-def _global(cost: CostModel, steps: Mapping[str, Ladder], values: Mapping[str, Value], goal: float) -> Widths:
+def _global(amount: Quantity, steps: Mapping[str, Ladder], values: Mapping[str, Value], goal: float) -> Widths:
     """Walk down all ladders in the order of worth lost for what is saved; bisect for the shortest walk that fits the budget."""
     moves: list[tuple[float, str, int]] = []
     for name, ladder in steps.items():
@@ -172,11 +203,11 @@ def _global(cost: CostModel, steps: Mapping[str, Ladder], values: Mapping[str, V
     low, high = 0, len(moves)
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if cost.macs(after(middle)) <= goal else (middle + 1, high)
+        low, high = (low, middle) if amount.of(after(middle)) <= goal else (middle + 1, high)
     return after(low)
 
 
-def _fill(cost: CostModel, steps: Mapping[str, Ladder], widths: Widths, values: Mapping[str, Value], goal: float) -> Widths:
+def _fill(amount: Quantity, steps: Mapping[str, Ladder], widths: Widths, values: Mapping[str, Value], goal: float) -> Widths:
     """Give back blocks while they fit, those worth most for their cost first."""
     open_ = set(steps)
     while True:
@@ -186,7 +217,7 @@ def _fill(cost: CostModel, steps: Mapping[str, Ladder], widths: Widths, values: 
             if wider is not None:
                 offers.append((values[name].per_cost(widths[name], wider), name, wider))
         for _, name, wider in sorted(offers, key=lambda offer: -offer[0]):
-            if cost.macs({**widths, name: wider}) <= goal:
+            if amount.of({**widths, name: wider}) <= goal:
                 widths = {**widths, name: wider}
                 break
             open_.remove(name)  # nothing gets cheaper while others grow
@@ -199,44 +230,44 @@ def _next_wider(ladder: Ladder, width: int) -> int | None:
     return ladder.widths[at - 1] if at > 0 else None
 
 
-def _top_up(cost: CostModel, steps: Mapping[str, Ladder], widths: Widths, goal: float) -> Widths:
-    """Widen single groups, each time the one that comes closest to the goal, until the goal is met within the tolerance."""
-    while cost.macs(widths) < goal - TOLERANCE * cost.macs_before:
-        best = (cost.macs(widths), widths)
+def _top_up(amount: Quantity, steps: Mapping[str, Ladder], widths: Widths, goal: float, enough: float) -> Widths:
+    """Widen single groups, each time the one that comes closest to the goal, until that is enough."""
+    while amount.of(widths) < enough:
+        best = (amount.of(widths), widths)
         for name, ladder in steps.items():
-            wider = _widest_that_fits(cost, ladder, widths, goal)
+            wider = _widest_that_fits(amount, ladder, widths, goal)
             trial = {**widths, name: wider}
-            if wider > widths[name] and cost.macs(trial) > best[0]:
-                best = (cost.macs(trial), trial)
+            if wider > widths[name] and amount.of(trial) > best[0]:
+                best = (amount.of(trial), trial)
         if best[1] is widths:
             break
         widths = best[1]
     return widths
 
 
-def _widest_that_fits(cost: CostModel, ladder: Ladder, widths: Widths, goal: float) -> int:
+def _widest_that_fits(amount: Quantity, ladder: Ladder, widths: Widths, goal: float) -> int:
     low, high = 0, len(ladder.widths)
-    while low < high:  # MACs fall along the ladder: find the first width that fits
+    while low < high:  # amounts fall along the ladder: find the first width that fits
         middle = (low + high) // 2
-        low, high = (low, middle) if cost.macs({**widths, ladder.name: ladder.widths[middle]}) <= goal else (middle + 1, high)
+        low, high = (low, middle) if amount.of({**widths, ladder.name: ladder.widths[middle]}) <= goal else (middle + 1, high)
     return ladder.widths[low] if low < len(ladder.widths) else 0
 
 
-def _exchange(cost: CostModel, steps: Mapping[str, Ladder], widths: Widths, goal: float) -> Widths:
+def _exchange(amount: Quantity, steps: Mapping[str, Ladder], widths: Widths, goal: float, enough: float) -> Widths:
     """Where no group can be widened: widen one and narrow another, each time the pair that comes closest to the goal, while one helps.
 
     Needed where one channel is more than the tolerance: a residual width, a very small network.
     """
-    while cost.macs(widths) < goal - TOLERANCE * cost.macs_before:
-        best = (cost.macs(widths), widths)
+    while amount.of(widths) < enough:
+        best = (amount.of(widths), widths)
         for name, ladder in steps.items():
             wider = _next_wider(ladder, widths[name])
             for other in steps.values():
                 trial = {**widths, name: wider or 0}
-                narrower = 0 if wider is None or other is ladder else _widest_that_fits(cost, other, trial, goal)
+                narrower = 0 if wider is None or other is ladder else _widest_that_fits(amount, other, trial, goal)
                 trial = {**trial, other.name: narrower}
-                if narrower and cost.macs(trial) > best[0]:
-                    best = (cost.macs(trial), trial)
+                if narrower and amount.of(trial) > best[0]:
+                    best = (amount.of(trial), trial)
         if best[1] is widths:
             break
         widths = best[1]

@@ -9,6 +9,7 @@ from torch import nn
 
 from gleanet.core.errors import SettingsError
 from gleanet.core.progress import SILENT, Progress
+from gleanet.core.records import LatencyTable
 from gleanet.prune.allocate import Allocation
 from gleanet.prune.apply import apply, grouping_for
 from gleanet.prune.collect import recycle_weights
@@ -27,7 +28,11 @@ def prune(
     model: nn.Module,
     example_input: torch.Tensor,
     *,
-    flops: float,
+    flops: float | None = None,
+    params: float | None = None,
+    bytes: float | None = None,
+    latency: float | None = None,
+    table: LatencyTable | None = None,
     criterion: str | Criterion | None = None,
     allocation: Allocation | None = None,
     recycle: Recycle | None = None,
@@ -38,14 +43,14 @@ def prune(
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> nn.Module:
-    """A smaller copy of ``model`` that keeps a fraction of its MACs, without any training.
+    """A smaller copy of ``model`` that keeps a fraction of its MACs, parameters, bytes or time, without any training.
 
     Args:
         recycle: "features" refits the next layers on calibration images (default when there are any), "similarity" predicts the
             dropped features from the kept ones by filter geometry alone, without data, "weights" mixes the dropped filters into the
             kept ones, "none" only removes.
-        model, example_input, flops, criterion, allocation, align, floor, residual, calibration, seed: as in
-            :func:`gleanet.prune.plan.plan`.
+        model, example_input, flops, params, bytes, latency, table, criterion, allocation, align, floor, residual, calibration, seed: as
+            in :func:`gleanet.prune.plan.plan`.
 
     Example:
         >>> small = prune(net, x, flops=0.5, calibration=[images])  # doctest: +SKIP
@@ -57,8 +62,8 @@ def prune(
     grouping = find_groups(model, example_input, residual=residual)
     batches = None if calibration is None else labelled_batches(calibration, grouping)
     chosen = make_plan(
-        model, example_input, flops=flops, criterion=criterion, allocation=allocation, align=align, floor=floor, residual=residual,
-        calibration=batches, seed=seed, grouping=grouping,
+        model, example_input, flops=flops, params=params, bytes=bytes, latency=latency, table=table, criterion=criterion,
+        allocation=allocation, align=align, floor=floor, residual=residual, calibration=batches, seed=seed, grouping=grouping,
     )  # fmt: skip
     return carry_out(model, chosen, recycle=recycle, calibration=batches, seed=seed, progress=progress, grouping=grouping)
 

@@ -1,22 +1,26 @@
 """Plans: which channels of which groups stay. Made before any weight is touched; printable, savable, comparable."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from gleanet.core.errors import SettingsError
 from gleanet.core.files import write_bytes
-from gleanet.core.records import FORMAT_VERSION, LayerWidth, dumps, loads
+from gleanet.core.records import FORMAT_VERSION, LatencyTable, LayerWidth, dumps, loads
+from gleanet.core.settings import Bound, one_budget
 from gleanet.prune.allocate import Allocation, allocate
 from gleanet.prune.budget import CostModel
 from gleanet.prune.diff import GroupDiff, PlanDiff
 from gleanet.prune.groups import Grouping, LeftAlone, find_groups
 from gleanet.prune.importance import CRITERIA, Criterion, scores
+from gleanet.prune.latency import TimeModel, meet
 from gleanet.prune.observe import activation_scores, taylor_scores
+from gleanet.prune.quantity import fraction
 from gleanet.prune.sensitivity import weighed_residual_scores
 
 OBSERVING = {"residual": weighed_residual_scores, "taylor": taylor_scores, "activation": activation_scores}  # criteria that look at images
@@ -38,7 +42,11 @@ class GroupPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """Which channels stay, what that costs, and how it was chosen. ``str(plan)`` is a table."""
+    """Which channels stay, what that costs, and how it was chosen. ``str(plan)`` is a table.
+
+    ``target`` is the fraction of ``bound`` to keep. ``bytes_*``: the 8-bit file, estimated. ``ms_*``: one call of the float network, as
+    predicted from measured widths; ``measured``: the time of the pruned network as a fraction of that of the whole one, as measured.
+    """
 
     groups: tuple[GroupPlan, ...]
     input_shape: tuple[int, ...]
@@ -53,6 +61,12 @@ class Plan:
     layers: tuple[LayerWidth, ...]
     left: tuple[LeftAlone, ...] = ()
     residual: bool = False
+    bound: Bound = "flops"
+    bytes_before: int | None = None
+    bytes_after: int | None = None
+    ms_before: float | None = None
+    ms_after: float | None = None
+    measured: float | None = None
     format_version: int = FORMAT_VERSION
 
     def save(self, path: str | Path) -> None:
@@ -117,6 +131,15 @@ class Plan:
             f"MACs {self.macs_before / 1e6:.2f} M -> {self.macs_after / 1e6:.2f} M ({share:.1%}), parameters "
             f"{self.params_before:,} -> {self.params_after:,}; {self._label()}"
         )
+        lines.append(f"bounded: {self.bound} at {self.target:.3g} of the whole")
+        if self.bytes_before and self.bytes_after:
+            lines.append(
+                f"8-bit file, estimated: {self.bytes_before:,} -> {self.bytes_after:,} bytes ({self.bytes_after / self.bytes_before:.1%})"
+            )
+        if self.ms_before and self.ms_after:
+            found = "" if self.measured is None else f"; measured {self.measured:.1%}"
+            share = self.ms_after / self.ms_before
+            lines.append(f"float latency, predicted: {self.ms_before:.3f} -> {self.ms_after:.3f} ms ({share:.1%}){found}")
         lines += [f"left alone: {item.path} ({item.reason})" for item in self.left]
         return "\n".join(lines)
 
@@ -125,7 +148,12 @@ def plan(
     model: nn.Module,
     example_input: torch.Tensor,
     *,
-    flops: float,
+    flops: float | None = None,
+    params: float | None = None,
+    bytes: float | None = None,
+    latency: float | None = None,
+    table: LatencyTable | None = None,
+    timed: Callable[[Plan], float] | None = None,
     criterion: str | Criterion | None = None,
     allocation: Allocation | None = None,
     align: int = 8,
@@ -140,10 +168,14 @@ def plan(
     Args:
         model: the network.
         example_input: float [N, C, H, W].
-        flops: the fraction of the MACs to keep, in (0, 1]; met within 1 % of the whole, from below.
+        flops, params, bytes, latency: one of them (default: ``flops=0.5``): the fraction to keep, in (0, 1], of the MACs, the parameters,
+            the 8-bit file (above 1: its bytes) or the time of the float network; met within 1 % of the whole, from below.
+        table: what each width takes, from ``gleanet.latency_table``; for ``latency`` and allocation "latency".
+        timed: measures a plan's network, as a fraction of the whole one's time: ``latency`` is then met within 5 % as measured.
         criterion: a name (l1, l2, bn_scale, fpgm, random, residual, taylor, activation), or any callable from
             :class:`~gleanet.prune.importance.GroupTensors` to scores [C]. Default: "residual" with calibration images, else "l2".
-        allocation: "uniform" or "global". Default: "global" for "residual", whose scores are errors in one unit, else "uniform".
+        allocation: "uniform", "global" or "latency" (global by time). Default: "global" for "residual", whose scores are errors in one
+            unit, else "uniform".
         align: kept widths are multiples of this (4, 2, 1 where a group has too few channels).
         floor: least fraction of each group that stays.
         residual: also prune widths that pass through residual adds.
@@ -159,9 +191,11 @@ def plan(
     name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "custom")
     if criterion is None:
         name = "l2" if calibration is None else "residual"
-    _check(name, criterion, allocation, flops, align, floor, calibration)
+    bound, wanted = one_budget(flops=flops, params=params, bytes=bytes, latency=latency)
+    _check(name, criterion, allocation, align, floor, calibration)
     grouping = grouping or find_groups(model, example_input, residual=residual)
     cost = CostModel(grouping)
+    target = fraction(cost, bound, wanted)
     if name in OBSERVING and not callable(criterion):
         assert calibration is not None
         score = OBSERVING[name](model, grouping, calibration, seed=seed)
@@ -169,9 +203,27 @@ def plan(
         score = scores(grouping.groups, model, criterion if callable(criterion) else CRITERIA[name], seed)
     how: Allocation = allocation or ("global" if name == "residual" else "uniform")
     ranked = {group: s.numpy() for group, s in score.items()}
-    widths = allocate(cost, ranked, target=flops, kind=how, align=align, floor=floor, comparable=name in COMPARABLE)
-    keep = {group: tuple(sorted(np.argsort(-s, kind="stable")[: widths[group]].tolist())) for group, s in ranked.items()}
-    return make_plan(grouping, cost, keep, criterion=name, allocation=how, align=align, target=flops, residual=residual)
+
+    def at(goal: float) -> Plan:
+        widths = allocate(
+            cost, ranked, target=goal, kind=how, align=align, floor=floor, comparable=name in COMPARABLE, bound=bound, table=table
+        )
+        keep = _best(ranked, widths)
+        return make_plan(
+            grouping, cost, keep, criterion=name, allocation=how, align=align, target=target, residual=residual, bound=bound, table=table
+        )
+
+    return at(target) if timed is None or bound != "latency" else _timed(at, target, timed)
+
+
+def _best(ranked: Mapping[str, NDArray[np.float64]], widths: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+    """Positions of the channels with the highest scores of each group."""
+    return {group: tuple(sorted(np.argsort(-s, kind="stable")[: widths[group]].tolist())) for group, s in ranked.items()}
+
+
+def _timed(at: Callable[[float], Plan], target: float, timed: Callable[[Plan], float]) -> Plan:
+    closest, ratio = meet(at, target, timed)
+    return replace(closest, measured=ratio)
 
 
 def make_plan(
@@ -184,9 +236,12 @@ def make_plan(
     align: int,
     target: float,
     residual: bool = False,
+    bound: Bound = "flops",
+    table: LatencyTable | None = None,
 ) -> Plan:
     """A plan from kept positions that are known already, with its cost filled in."""
     widths = {name: len(kept) for name, kept in keep.items()}
+    time = None if table is None else TimeModel(cost, table)
     before, after = cost.layer_macs({}), cost.layer_macs(widths)
     return Plan(
         groups=tuple(GroupPlan(g.name, g.channels, keep[g.name]) for g in grouping.groups),
@@ -205,18 +260,19 @@ def make_plan(
         ),
         left=grouping.left,
         residual=residual,
+        bound=bound,
+        bytes_before=cost.int8_bytes({}),
+        bytes_after=cost.int8_bytes(widths),
+        ms_before=None if time is None else time.ms({}),
+        ms_after=None if time is None else time.ms(widths),
     )
 
 
-def _check(
-    name: str, criterion: object, allocation: str | None, flops: float, align: int, floor: float, calibration: Iterable[object] | None
-) -> None:
+def _check(name: str, criterion: object, allocation: str | None, align: int, floor: float, calibration: Iterable[object] | None) -> None:
     if not callable(criterion) and name not in (*CRITERIA, *OBSERVING):
         raise SettingsError(f"unknown criterion {name!r}: choose one of {', '.join((*CRITERIA, *OBSERVING))}")
-    if allocation not in (None, "uniform", "global"):
-        raise SettingsError(f"unknown allocation {allocation!r}: choose uniform or global")
-    if not 0 < flops <= 1:
-        raise SettingsError(f"flops={flops} is out of range: it is the fraction of the MACs to keep, in (0, 1]")
+    if allocation not in (None, "uniform", "global", "latency"):
+        raise SettingsError(f"unknown allocation {allocation!r}: choose uniform, global or latency")
     if align not in (1, 2, 4, 8, 16, 32):
         raise SettingsError(f"align={align} is out of range: choose 1, 2, 4, 8, 16 or 32")
     if not 0 <= floor < 1:

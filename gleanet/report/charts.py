@@ -14,6 +14,7 @@ import altair as alt
 
 from gleanet.core.records import Accuracy, Curve, LayerWidth, Row
 from gleanet.report import units
+from gleanet.report.curves import WidthCurve
 
 INK, MUTED, GRID, ACCENT, FAINT, PAPER = "#000001", "#000002", "#000003", "#000004", "#000005", "#000006"
 LINES = ((ACCENT, [1, 0]), (INK, [5, 3]), (MUTED, [1.5, 2.5]))  # colour and dash, so that colour is never the only difference
@@ -127,6 +128,31 @@ def learning(curves: Sequence[Curve], what: str, shape: Shape) -> str | None:
     return _svg(alt.layer(*layers), Shape(shape.width, round(shape.height * 0.7)))
 
 
+def width_times(curves: Sequence[WidthCurve], shape: Shape) -> str | None:
+    """A panel for each kind of layer: microseconds over its channels; hollow marks are widths beside the blocks. None without curves."""
+    if not curves:
+        return None
+    full = shape.width > NARROW.width
+    panels = []
+    for curve in curves:
+        top = max(ms for _, ms in (*curve.points, *curve.odd))
+        whole = curve.points[-1][0]
+        axis = alt.Axis(values=_ticks(whole), titleLimit=240)
+        scale = alt.Scale(domain=(0, whole), nice=False)
+        x = alt.X("channels:Q", title=f"{curve.side.capitalize()} of {curve.name}", scale=scale, axis=axis)
+        y = alt.Y("us:Q", title="µs", scale=alt.Scale(domain=(0, 1.1e3 * top), nice=False), axis=alt.Axis(tickCount=4))
+        aligned, odd = (
+            alt.Chart(_data([{"channels": width, "us": 1e3 * ms} for width, ms in points])).encode(x=x, y=y)
+            for points in (curve.points, curve.odd)
+        )
+        layers = [aligned.mark_line(color=ACCENT, strokeWidth=2), aligned.mark_point(color=ACCENT, fill=ACCENT, size=36, opacity=1)]
+        if curve.odd:
+            layers.append(odd.mark_point(color=INK, fill=PAPER, size=44, opacity=1, strokeWidth=1.5))
+        title = alt.Title(curve.what, fontSize=12, fontWeight="normal", color=INK, anchor="start", limit=260)
+        panels.append(alt.layer(*layers).properties(width=240 if full else shape.width, height=130, title=title))
+    return _rendered(alt.concat(*panels, columns=3 if full else 1))
+
+
 _MARKS: dict[str, dict[str, Any]] = {
     "row": {"shape": "circle", "size": 80, "stroke": INK, "fill": INK, "opacity": 1},
     "chosen": {"shape": "diamond", "size": 190, "stroke": ACCENT, "fill": ACCENT, "opacity": 1},
@@ -188,6 +214,10 @@ def _thinned(values: Sequence[Encoding]) -> list[Encoding]:
 
 
 def _svg(chart: Any, shape: Shape) -> str:
+    return _rendered(chart.properties(width=shape.width, height=shape.height))
+
+
+def _rendered(chart: Any) -> str:
     """Render and strip: no namespaces, no roles (the figure speaks for the picture)."""
     font = "system-ui, sans-serif"  # the browser's differs from the one measured here: the padding at the sides is for its wider letters
     axis = {
@@ -206,7 +236,7 @@ def _svg(chart: Any, shape: Shape) -> str:
         "labelFlush": False,
     }
     finished = (
-        chart.properties(width=shape.width, height=shape.height, padding={"left": 14, "right": 10, "top": 4, "bottom": 4})
+        chart.properties(padding={"left": 14, "right": 10, "top": 4, "bottom": 4})
         .configure(font=font, aria=False, background="transparent")
         .configure_axis(**axis)
         .configure_view(stroke=None)
@@ -216,7 +246,8 @@ def _svg(chart: Any, shape: Shape) -> str:
     finished.save(out, format="svg")
     svg = out.getvalue()
     svg = re.sub(r'\s(?:xmlns(?::xlink)?|version|role|aria-[a-z]+|class)="[^"]*"', "", svg)
-    return re.sub(r"\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", svg)
+    # coordinates only: a label of an axis starts its element
+    return re.sub(r"(?<![>\d])\d+\.\d{3,}", lambda number: f"{float(number[0]):.2f}", svg)
 
 
 def standalone(svg: str) -> str:

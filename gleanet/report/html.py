@@ -11,7 +11,7 @@ from markupsafe import Markup
 from gleanet.core.files import write_bytes
 from gleanet.core.records import Run
 from gleanet.core.store import ARTEFACTS, RECORD
-from gleanet.report import charts, tables, view
+from gleanet.report import charts, curves, tables, view
 
 REPORT = "report.html"
 
@@ -33,6 +33,7 @@ class Pictures:
     widths: Picture | None
     accuracy: Picture | None
     loss: Picture | None
+    times: Picture | None
     lines: tuple[str, ...]
 
 
@@ -75,7 +76,7 @@ def pictures(run: Run) -> Pictures:
     """Every chart for which the run has figures."""
     chosen = tables.final(run.rows)
     trained = [curve for curve in run.curves if len(curve.points) > 1]
-    best = view.answer(run)
+    best, timed = view.answer(run), curves.picked(curves.width_curves(run.table))
     return Pictures(
         tradeoff=_picture(
             [charts.tradeoff(run.rows, shape, chosen=chosen) for shape in (charts.WIDE, charts.NARROW)],
@@ -87,6 +88,10 @@ def pictures(run: Run) -> Pictures:
         ),
         accuracy=_learning(run, "accuracy"),
         loss=_learning(run, "loss"),
+        times=_picture(
+            [charts.width_times(timed, shape) for shape in (charts.WIDE, charts.NARROW)],
+            f"Time of a layer against its width: {', '.join(f'{c.side} of {c.name}' for c in timed)}. The figures are in the table.",
+        ),
         lines=tuple(curve.name for curve in trained),
     )
 

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from gleanet.core.records import Row, Run
 from gleanet.core.settings import command_line
 from gleanet.report import units
+from gleanet.report.curves import curve_caption, curve_table
 from gleanet.report.tables import Table, baseline, fact_table, final, node_table, speedup, threads_text, trial_table, width_table
 from gleanet.report.tables import table as table
 
@@ -57,6 +58,8 @@ class Page:
     trials: Table
     nodes: Table
     widths: Table
+    times: Table
+    times_caption: str
     notes: tuple[str, ...]
     command: str
     facts: tuple[Table, ...]
@@ -81,6 +84,8 @@ def page(run: Run, files: Sequence[str] = ()) -> Page:
         trials=trial_table(run.trials),
         nodes=node_table(run.trials),
         widths=width_table(run.widths),
+        times=curve_table(run.table),
+        times_caption=curve_caption(run.table, str(run.machine.get("cpu") or "")),
         notes=run.notes,
         command=_command(run),
         facts=tuple(
