@@ -51,7 +51,7 @@ Distill = Annotated[
     float | None,
     typer.Option(help="Weight of the teacher (the given network) in the loss. Default: 0.5 where it knows the training images, else 0."),
 ]
-Flops = Annotated[float | None, typer.Option(help="Budget: fraction of the multiply-accumulates to keep. Default of the budgets: 0.5.")]
+Flops = Annotated[float | None, typer.Option(help="Budget: fraction of the multiply-accumulates to keep; 0.5 where no budget is given.")]
 Params = Annotated[float | None, typer.Option(help="Budget: fraction of the parameters to keep.")]
 Bytes = Annotated[float | None, typer.Option(help="Budget: fraction of the 8-bit file to keep, or its size in bytes.")]
 Latency = Annotated[float | None, typer.Option(help="Budget: fraction of the float latency to keep, as measured on this machine.")]

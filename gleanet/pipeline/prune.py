@@ -11,7 +11,7 @@ from gleanet.core.records import Curve, Run
 from gleanet.core.settings import PruneSettings, plain
 from gleanet.export import export_onnx
 from gleanet.nn import save
-from gleanet.pipeline.planning import planned
+from gleanet.pipeline.planning import planned, without_times
 from gleanet.pipeline.recording import Recorder, described, recorded, saved_settings
 from gleanet.pipeline.subject import Subject, samples, subject
 from gleanet.pipeline.train import accuracy_on_test, recipe_of, taught
@@ -42,7 +42,7 @@ def prune(settings: PruneSettings | None, *, out: Path | None = None, resume: st
         before = accuracy_on_test(target, progress)
         work = _in_training if settings.in_training else _one_shot
         small, plan, curves = work(settings, target, recorder, progress)
-        save(small, recorder.folder.path("model.gleanet"), history={"settings": plain(settings), "plan": str(plan)})
+        save(small, recorder.folder.path("model.gleanet"), history={"settings": plain(settings), "plan": without_times(plan)})
         plan.save(recorder.folder.path(PLAN))
         after = accuracy_on_test(Subject(small, target.data, target.device), progress)
         run = recorder.update(

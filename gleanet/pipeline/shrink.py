@@ -20,7 +20,7 @@ from gleanet.data import ImageSet
 from gleanet.export import export_onnx
 from gleanet.measure import compare
 from gleanet.nn import load, save
-from gleanet.pipeline.planning import planned
+from gleanet.pipeline.planning import planned, without_times
 from gleanet.pipeline.recording import Recorder, described, recorded, saved_settings
 from gleanet.pipeline.subject import BATCH, Samples, Subject, samples, subject
 from gleanet.pipeline.train import recipe_of, taught
@@ -97,7 +97,7 @@ def _carry_on(job: _Job, plan: Plan) -> Run:
         rows.append(("pruned and recovered", "recovered", "model.onnx"))
     else:
         rows.append(("pruned, one-shot", "one-shot", "model.onnx"))
-    save(small, job.path("model.gleanet"), history={"settings": plain(job.settings), "plan": str(plan)})
+    save(small, job.path("model.gleanet"), history={"settings": plain(job.settings), "plan": without_times(plan)})
     _export(job, small, job.path("model.onnx"))
     job.recorder.update(curves=tuple(curves))
     choice = _quantize(job)

@@ -12,11 +12,12 @@ from gleanet.prune.layers import TRANSPOSED, WEIGHTED, group_count, is_depthwise
 
 Terms = list[tuple[str, int]]  # (group, positions that one of its channels takes)
 
-# The 8-bit file (u8s8-channel of gleanet.quantize): a byte a weight, and for each output channel a scale of the weights, an int32 bias and
-# its scale. The rest, nodes and names, was fitted to files of six networks; it leans to the large side, so that the real file is smaller.
-BYTES_PER_OUTPUT = 12
-BYTES_PER_LAYER = 550
-BYTES_PER_FILE = 3000
+# The 8-bit file (u8s8-channel of gleanet.quantize): a byte a weight; for each output channel a scale and zero point of the weights, an
+# int32 bias and its scale. The rest, nodes and names, was fitted to files of six networks, and leans to the large side.
+BYTES_PER_OUTPUT = 13
+BYTES_PER_LAYER = 520
+BYTES_PER_COPY = 250
+BYTES_PER_FILE = 1300
 
 
 @dataclass
@@ -120,14 +121,14 @@ def _sum(terms: Terms, removed: Mapping[str, int]) -> int:
 
 
 def _copies(grouping: Grouping) -> int:
-    """Weights of the 1 x 1 convolutions that the exporter writes for zero channels added to a shortcut (export/tidy.py)."""
+    """Bytes of the 1 x 1 convolutions that the exporter writes for zero channels added to a shortcut (export/tidy.py)."""
     total = 0
     for node in grouping.traced.graph.nodes:
         if node.op == "call_function" and node.target is functional.pad:
-            source = node.all_input_nodes[0].meta["tensor_meta"].shape
-            target = node.meta["tensor_meta"].shape
-            if len(source) == 4 and source[1] != target[1]:
-                total += source[1] * target[1]
+            inputs = node.all_input_nodes[0].meta["tensor_meta"].shape[1]
+            outputs = node.meta["tensor_meta"].shape[1]
+            if inputs != outputs:
+                total += outputs * (inputs + BYTES_PER_OUTPUT) + BYTES_PER_COPY
     return total
 
 

@@ -118,6 +118,47 @@ def _kept_by_taylor(checkpoint: Path, labelled: bool) -> list[tuple[int, ...]]:
     return [part.keep for part in gn.plan(subject.net, subject.example, flops=0.5, criterion="taylor", calibration=batches).groups]
 
 
+def test_prune_meets_a_budget_of_parameters(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
+    done = gleanet(
+        "prune", trained / "model.gleanet", "--data", "digits", "--params", "0.6", "--one-shot", "--out", tmp_path / "run", "--json"
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert 0.59 <= record["results"]["params"] / record["results"]["params_before"] <= 0.6
+    assert (record["results"]["bound"], record["settings"]["pruning"]["flops"]) == ("params", None)
+    assert gn.Plan.load(tmp_path / "run" / "plan.json").bound == "params"
+
+
+def test_shrink_meets_a_size_in_bytes(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
+    done = gleanet("shrink", trained / "model.gleanet", "--data", "digits", "--bytes", "50000", "--out", tmp_path / "run", "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    size = (tmp_path / "run" / "model.int8.onnx").stat().st_size
+    assert size <= 50_000
+    assert f"Budget: 50,000 bytes for the 8-bit file ({record['results']['plan']['target']:.3g} of" in record["notes"][0]
+    assert record["notes"][0].endswith(f"it has {size:,}.")
+    assert not any("pad" in trial["method"] or "head" in trial["method"] for trial in record["trials"])
+
+
+def test_shrink_to_a_latency_says_what_was_planned_and_what_was_measured(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
+    """Whether the target was met is for a quiet machine; here the record has to be true to itself."""
+    told = ["--latency", "0.8", "--method", "u8s8", "--out", tmp_path / "run"]
+    done = gleanet("shrink", trained / "model.gleanet", "--data", "digits", *told, "--json")
+    assert done.returncode in (0, 3), done.stderr
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    made = record["results"]["plan"]
+    assert (made["bound"], made["target"]) == ("latency", 0.8)
+    assert made["ms_before"] == pytest.approx(record["table"]["base_ms"])
+    assert 0 < made["ms_after"] <= made["ms_before"]
+    small, given = (next(r["measured"] for r in record["rows"] if r["measured"]["file"] == f"{name}.onnx") for name in ("model", "base"))
+    ratio = small["latencies"][0]["p50_ms"] / given["latencies"][0]["p50_ms"]
+    assert record["notes"][0].startswith(f"Budget: 0.8 of the float latency at batch 1; planned widths measured {made['measured']:.3f}")
+    assert record["notes"][0].endswith(f"the finished float model {ratio:.3f}.")
+    layers = [path for times in record["table"]["layers"] for path in times["layers"]]
+    assert {width["layer"] for width in record["widths"]} <= set(layers)
+    assert "What a width costs on this machine" in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_export_writes_one_checked_file_with_a_dynamic_batch(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
     done = gleanet("export", trained / "model.gleanet", "--data", "digits", "--input", "uint8", "--out", tmp_path / "net.onnx", "--json")
     assert done.returncode == 0, done.stderr

@@ -61,3 +61,9 @@ def test_a_newer_format_says_upgrade_even_where_its_fields_are_unknown() -> None
 
 def test_fields_added_by_a_later_minor_change_are_ignored() -> None:
     assert loads(changed("added_later", 1), Run, "run.json") == example_run()
+
+
+def test_runs_of_older_versions_still_load() -> None:
+    old = json.loads(dumps(example_run()))
+    del old["table"]
+    assert loads(json.dumps(old).encode(), Run, "run.json").table is None

@@ -32,6 +32,16 @@ def test_what_differs_from_the_defaults_is_said() -> None:
     assert command_line("shrink", plain(told)) == expected.split("|")
 
 
+def test_there_is_one_budget_and_it_is_said_to_the_byte() -> None:
+    assert Pruning().budget == ("flops", 0.5)
+    for name, value in (("flops", 0.3), ("params", 0.3), ("bytes", 0.3), ("bytes", 12345678.0), ("latency", 0.3)):
+        told = PruneSettings("m", "d", pruning=Pruning(**{name: value}))  # type: ignore[arg-type]
+        assert told.pruning.budget == (name, value)
+        assert command_line("prune", plain(told)) == ["prune", "m", "--data", "d", f"--{name}", f"{value:.12g}"]
+    with pytest.raises(SettingsError, match="params and latency are given together: choose one budget of flops, params, bytes, latency"):
+        Pruning(params=0.3, latency=0.5).budget  # noqa: B018
+
+
 def test_settings_of_another_command_give_no_line() -> None:
     assert command_line("doctor", {}) is None
     assert command_line("shrink", {"model": 3}) is None
@@ -44,6 +54,12 @@ def test_settings_of_another_command_give_no_line() -> None:
         lambda: ShrinkSettings("m", "d", threads=0),
         lambda: ShrinkSettings("m", "d", fair_baseline=True),
         lambda: replace(ShrinkSettings("m", "d"), pruning=Pruning(flops=0)),
+        lambda: replace(ShrinkSettings("m", "d"), pruning=Pruning(params=1.5)),
+        lambda: replace(ShrinkSettings("m", "d"), pruning=Pruning(bytes=-1)),
+        lambda: replace(ShrinkSettings("m", "d"), pruning=Pruning(latency=2)),
+        lambda: replace(ShrinkSettings("m", "d"), pruning=Pruning(flops=0.5, latency=0.5)),
+        lambda: PruneSettings("m", "d", in_training=True, pruning=Pruning(params=0.5), training=Training(epochs=1)),
+        lambda: PruneSettings("m", "d", in_training=True, pruning=Pruning(allocation="latency"), training=Training(epochs=1)),
         lambda: replace(ShrinkSettings("m", "d"), quantizing=Quantizing(max_drop=-1)),
         lambda: TrainSettings("m", "d", training=Training(epochs=0)),
         lambda: PruneSettings("m", "d", in_training=True),

@@ -26,6 +26,23 @@ def test_what_is_saved_comes_back_and_gives_the_same_network(tmp_path: Path) -> 
     assert json.loads((tmp_path / "plan.json").read_text())["format_version"] == 1
 
 
+def test_plans_of_older_versions_still_load(tmp_path: Path) -> None:
+    made = plan(build("resnet8", seed=0), EXAMPLE, flops=0.5)
+    made.save(tmp_path / "plan.json")
+    old = json.loads((tmp_path / "plan.json").read_text())
+    for name in ("bound", "bytes_before", "bytes_after", "ms_before", "ms_after", "measured"):
+        del old[name]
+    (tmp_path / "plan.json").write_text(json.dumps(old))
+    again = Plan.load(tmp_path / "plan.json")
+    assert (again.groups, again.bound, again.ms_after) == (made.groups, "flops", None)
+    assert "bounded: flops at 0.5 of the whole" in str(again)
+
+
+def test_half_the_macs_when_nothing_is_said() -> None:
+    net = build("resnet8", seed=0)
+    assert plan(net, EXAMPLE) == plan(net, EXAMPLE, flops=0.5)
+
+
 def test_files_that_are_no_plan_are_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"cannot read the plan .*missing\.json: No such file"):
         Plan.load(tmp_path / "missing.json")
@@ -90,6 +107,9 @@ def test_defaults_follow_from_the_calibration_images() -> None:
     [
         ({"flops": 0.0}, "flops=0.0 is out of range"),
         ({"flops": 1.1}, "flops=1.1 is out of range"),
+        ({"flops": None, "bytes": -3.0}, "bytes=-3.0 is out of range"),
+        ({"flops": None, "params": 1.1}, "params=1.1 is out of range"),
+        ({"latency": 0.5}, "flops and latency are given together: choose one budget"),
         ({"criterion": "l3"}, "unknown criterion 'l3': choose one of l1, l2"),
         ({"criterion": "residual"}, "criterion 'residual' looks at activations: pass calibration"),
         ({"criterion": "taylor"}, "criterion 'taylor' looks at activations: pass calibration"),

@@ -2,7 +2,20 @@
 
 import numpy as np
 
-from gleanet.core.records import Accuracy, Change, Curve, CurvePoint, Latency, LayerWidth, Measurement, Row, Run, Trial
+from gleanet.core.records import (
+    Accuracy,
+    Change,
+    Curve,
+    CurvePoint,
+    Latency,
+    LatencyTable,
+    LayerTimes,
+    LayerWidth,
+    Measurement,
+    Row,
+    Run,
+    Trial,
+)
 from gleanet.core.stats import paired_change, wilson
 
 N = 10_000
@@ -52,6 +65,7 @@ def example_run() -> Run:
         data={"name": "cifar10-jpeg", "title": "CIFAR-10 (JPEG q75)", "train": 50_000, "test": N, "classes": 10},
         rows=_rows(),
         widths=_widths(),
+        table=_times_of_widths(),
         trials=_trials(),
         curves=_curves(),
         notes=(
@@ -103,6 +117,33 @@ def _widths() -> tuple[LayerWidth, ...]:
         per_channel = inputs * 9 * side * side
         layers.append(LayerWidth(f"layer{stage + 1}.{block}.conv1", width, kept, per_channel * width, per_channel * kept))
     return tuple(layers)
+
+
+def _times_of_widths() -> LatencyTable:
+    """Two kinds of layers of a machine that computes 16 channels at a time, and takes half as long again beside a multiple of 8."""
+
+    def kind(what: str, layers: tuple[str, ...], outs: tuple[int, ...], ins: tuple[int, ...], scale: float) -> LayerTimes:
+        def ms(out: int, in_: int) -> float:
+            return scale * (-(-out // 16)) * in_
+
+        side = outs if len(outs) > 1 else ins
+        odd = [(w, ins[-1]) if side is outs else (outs[-1], w) for w in (side[-1] // 2 - 1, side[-1] - 1)]
+        grid = tuple(tuple(ms(out, in_) for in_ in ins) for out in outs)
+        return LayerTimes(what, layers, outs, ins, grid, tuple((out, in_, 1.5 * ms(out, in_)) for out, in_ in odd))
+
+    eights = tuple(range(8, 65, 8))
+    return LatencyTable(
+        "onnxruntime",
+        1,
+        1,
+        300,
+        0.851,
+        (
+            kind("conv 3x3, 8 x 8 pixels", ("layer3.0.conv2", "layer3.1.conv2", "layer3.2.conv2"), (64,), eights, 7e-5),
+            kind("conv 3x3, 16 x 16 pixels", ("layer2.1.conv1", "layer2.2.conv1"), eights[:4], (32,), 3.6e-4),
+            kind("linear", ("linear",), (10,), (64,), 3e-6),
+        ),
+    )
 
 
 def _trial(

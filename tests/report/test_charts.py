@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from gleanet.core.records import Curve, CurvePoint
-from gleanet.report import charts
+from gleanet.report import charts, curves
 from tests.report.example import example_run
 
 RUN = example_run()
@@ -22,6 +22,7 @@ def every_picture(shape: charts.Shape) -> list[str]:
         charts.widths(RUN.widths, shape),
         charts.learning(RUN.curves, "accuracy", shape),
         charts.learning(RUN.curves, "loss", shape),
+        charts.width_times(curves.width_curves(RUN.table), shape),
     ]
     return [svg for svg in found if svg is not None]
 
@@ -35,7 +36,7 @@ def texts(svg: str | None) -> set[str]:
 def test_pictures_are_xml_in_placeholder_colours_only(shape: charts.Shape) -> None:
     """A colour that the style sheet does not know would be invisible in one of light and dark."""
     pictures = every_picture(shape)
-    assert len(pictures) == 4
+    assert len(pictures) == 5
     for svg in pictures:
         ElementTree.fromstring(svg)
         assert set(re.findall(r'(?:fill|stroke)="([^"]+)"', svg)) <= COLOURS
@@ -101,3 +102,28 @@ def test_a_picture_on_its_own_keeps_no_placeholder_without_a_colour() -> None:
     drawn = svg[svg.index("</style>") :]
     for attribute, colour in set(re.findall(r'(fill|stroke)="(#00000\d)"', drawn)):
         assert style.count(f'[{attribute}="{colour}"]') == 2  # light and dark
+
+
+def test_every_measured_width_is_a_mark() -> None:
+    drawn = curves.width_curves(RUN.table)
+    assert [curve.side for curve in drawn] == ["inputs", "outputs"]
+    for shape in SHAPES:
+        svg = charts.width_times(drawn, shape)
+        assert {"conv 3x3, 8 x 8 pixels", "Inputs of layer3.0.conv2 and 2 more", "µs"} <= texts(svg)
+        assert svg is not None
+        marks = [element for element in ElementTree.fromstring(svg).iter("path") if "A" in (element.get("d") or "")]
+        assert len(marks) == sum(len(curve.points) + len(curve.odd) for curve in drawn)
+
+
+def test_labels_of_a_small_scale_are_not_rounded_away() -> None:
+    """Coordinates are shortened, what stands on the axis is not."""
+    times = (0.04, 0.03, 0.02, 0.02, 0.01)
+    small = [
+        replace(row, measured=replace(row.measured, latencies=(replace(row.measured.latencies[0], p50_ms=ms),)))
+        for row, ms in zip(RUN.rows, times, strict=True)
+    ]
+    svg = charts.tradeoff(small, charts.WIDE)
+    assert svg is not None
+    numbers = [e.text for e in ElementTree.fromstring(svg).iter("text") if re.fullmatch(r"0\.0\d+", e.text or "")]
+    assert len(numbers) > 3
+    assert len(numbers) == len({float(text or 0) for text in numbers} - {0.0}) + numbers.count("0.000")

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -73,7 +74,7 @@ class Reader(HTMLParser):
 
 def bare(run: Run) -> Run:
     """The run with every optional part gone."""
-    return replace(run, rows=(), widths=(), trials=(), curves=(), notes=(), data={}, machine={}, versions={}, settings={})
+    return replace(run, rows=(), widths=(), table=None, trials=(), curves=(), notes=(), data={}, machine={}, versions={}, settings={})
 
 
 RUN = example_run()
@@ -93,14 +94,16 @@ def test_the_page_needs_nothing_from_anywhere() -> None:
 
 def test_every_table_has_a_caption_and_scoped_headers() -> None:
     reader = Reader(PAGE)
-    assert len(reader.grids) == 8
+    assert len(reader.grids) == 9
     for grid in reader.grids:
         assert grid.caption.strip()
         assert set(grid.scopes) <= {"row", "col"}
         assert len({len(row) for row in grid.cells}) == 1
 
 
-@pytest.mark.parametrize(("index", "table"), [(0, view.page(RUN).results), (1, view.page(RUN).widths), (2, view.page(RUN).trials)])
+@pytest.mark.parametrize(
+    ("index", "table"), [(0, view.page(RUN).results), (1, view.page(RUN).widths), (2, view.page(RUN).times), (3, view.page(RUN).trials)]
+)
 def test_the_numbers_on_the_page_are_the_records(index: int, table: tables.Table) -> None:
     grid = Reader(PAGE).grids[index]
     shown = [[" ".join(text.split()) for text in row] for row in grid.cells]
@@ -117,7 +120,7 @@ def test_the_page_opens_with_the_answer_and_ends_with_how_to_repeat_it() -> None
 def test_pictures_have_words_and_every_label_points_somewhere() -> None:
     reader = Reader(PAGE)
     pictures = [attributes for _, attributes in reader.tags if attributes.get("role") == "img"]
-    assert len(pictures) == 4
+    assert len(pictures) == 5
     assert all(len(attributes.get("aria-label") or "") > 40 for attributes in pictures)
     ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -126,6 +129,7 @@ def test_pictures_have_words_and_every_label_points_somewhere() -> None:
 
 def test_markup_in_names_is_text() -> None:
     evil = '<script>alert("x")</script><img src=x onerror=alert(1)>'
+    assert RUN.table is not None
     row = replace(RUN.rows[0], label=evil)
     trial = replace(RUN.trials[0], method=evil, reason=evil, nodes={evil: 1})
     run = replace(
@@ -136,6 +140,7 @@ def test_markup_in_names_is_text() -> None:
         rows=(row, *RUN.rows[1:]),
         trials=(trial, *RUN.trials[1:]),
         widths=(LayerWidth(evil, 16, 8, 2, 1),),
+        table=replace(RUN.table, runtime=evil, layers=tuple(replace(times, what=evil, layers=(evil,)) for times in RUN.table.layers)),
         curves=tuple(replace(curve, name=evil) for curve in RUN.curves),
         notes=(evil,),
         settings={evil: evil, "classes": [evil]},
@@ -149,9 +154,10 @@ def test_markup_in_names_is_text() -> None:
     assert evil in Reader(page).words
 
 
-@pytest.mark.parametrize("part", ["rows", "widths", "trials", "curves", "notes", "data", "machine", "versions", "settings"])
+@pytest.mark.parametrize("part", ["rows", "widths", "table", "trials", "curves", "notes", "data", "machine", "versions", "settings"])
 def test_the_page_does_without_any_part(part: str) -> None:
-    without = replace(RUN, **{part: type(getattr(RUN, part))()})
+    nothing: Any = None if part == "table" else type(getattr(RUN, part))()
+    without = replace(RUN, **{part: nothing})
     assert RUN.model in Reader(document(without)).words
 
 
