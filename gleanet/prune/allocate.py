@@ -82,7 +82,7 @@ def measured_widths(grouping: Grouping, *, align: int, floor: float) -> dict[str
 def least_part(grouping: Grouping, *, bound: Bound, align: int, floor: float, table: LatencyTable | None = None) -> float:
     """The least fraction of a bounded amount that can be reached with these groups."""
     cost = CostModel(grouping)
-    amount = quantity(cost, bound, align=align, table=table)
+    amount = quantity(cost, bound, table=table)
     return _least(amount, _offered(amount, ladders(cost, align, floor)))
 
 
@@ -119,7 +119,7 @@ def allocate(
         BudgetError: even the narrowest widths cost more; says how far it could go.
         SettingsError: see :func:`gleanet.prune.quantity.quantity`.
     """
-    amount = quantity(cost, bound, align=align, table=table)
+    amount = quantity(cost, bound, table=table)
     ranked = quantity(cost, "latency", table=table) if kind == "latency" else amount
     goal, enough = target * amount.whole, (target - TOLERANCE) * amount.whole
     steps = _offered(amount, ladders(cost, align, floor))

@@ -25,7 +25,7 @@ from gleanet.prune.gather import Gather
 from gleanet.prune.groups import Group, find_groups
 from gleanet.prune.importance import CRITERIA, Criterion, l2, scores
 from gleanet.prune.least_squares import image_batches
-from gleanet.prune.plan import GroupPlan, Plan, make_plan
+from gleanet.prune.plan import OBSERVING, GroupPlan, Plan, described, make_plan
 from gleanet.prune.plan import plan as make_first_plan
 from gleanet.prune.recycle import recycle_features
 from gleanet.prune.trace import evaluating
@@ -118,7 +118,7 @@ class FCR:
         self.plan = replace(self.plan, criterion=str(criterion)) if watched else self.plan
         self._watch = Watch(str(criterion), model, self._grouping, processes) if watched else None
         self._criterion: Criterion = criterion if callable(criterion) else CRITERIA.get(criterion or "l2", l2)
-        self._chosen = criterion, allocation
+        self._chosen = criterion or "residual", allocation
         self._recycle, self._strength, self._aligned = recycle, strength, aligned
         self._interval, self._seed, self._processes = interval, seed, processes
         self._phase_end = max(1, round(phase * total_steps))
@@ -194,14 +194,16 @@ class FCR:
             if self._recycle == "features":
                 self._refitted, images = bool(state["refitted"]), [torch.as_tensor(batch) for batch in state["images"]]
         except (KeyError, TypeError, ValueError) as error:
-            raise SettingsError(f"the FCR state is of other settings: it lacks what {self._recycle!r} has seen ({error})") from error
+            what = "kept images" if self._watch is None else f"criterion {self.plan.criterion!r}"
+            raise SettingsError(f"the FCR state holds nothing of {what} for this network ({error})") from error
         self._step = step
         self._stop_watching() if self.frozen else self._listen()
         if self._gather is not None:
             self._gather.images = images
+        criterion, allocation = (self.plan.criterion, self.plan.allocation) if not self._refitted else described(*self._chosen)
         self.plan = make_plan(
-            self._grouping, CostModel(self._grouping), keep, criterion=self.plan.criterion, allocation=self.plan.allocation,
-            align=self.plan.align, target=self.plan.target, residual=self.plan.residual,
+            self._grouping, CostModel(self._grouping), keep, criterion=criterion, allocation=allocation, align=self.plan.align,
+            target=self.plan.target, residual=self.plan.residual,
         )  # fmt: skip
 
     def _listen(self) -> None:
@@ -291,6 +293,8 @@ def _check(
 ) -> None:
     if recycle not in ("features", "weights", "none"):
         raise SettingsError(f"unknown recycle {recycle!r}: FCR takes features, weights or none")
+    if isinstance(criterion, str) and criterion not in (*CRITERIA, *OBSERVING):
+        raise SettingsError(f"unknown criterion {criterion!r}: choose one of {', '.join((*CRITERIA, *OBSERVING))}")
     if criterion == "residual" and recycle != "features":
         raise SettingsError(f"criterion 'residual' does not go with recycle={recycle!r}, which ranks at every event: use features, or l2")
     if total_steps < 1 or interval < 1 or not 0 < phase <= 1 or strength < 0 or images < 1 or not 0 <= start < 1:

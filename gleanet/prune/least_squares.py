@@ -235,7 +235,8 @@ class Variances:
 
 
 def ridged(covariance: Tensor, strength: float) -> Tensor:
-    """Covariance plus ``strength`` times its mean diagonal: solvable, and flat in its effect from 1e-5 to 0.1 (measured)."""
-    size = len(covariance)
-    ridge = strength * float(covariance.diagonal().mean()) + 1e-12
-    return covariance + ridge * torch.eye(size, dtype=covariance.dtype)
+    """Covariance plus ``strength`` times the mean variance of the columns that vary: solvable, and flat in its effect from 1e-5 to 0.1
+    (measured). Columns that are constant, as those of channels at zero, change nothing for the others."""
+    variances = covariance.diagonal()
+    ridge = strength * float(variances.sum() / (variances > 0).sum().clamp(min=1)) + 1e-12
+    return covariance + ridge * torch.eye(len(covariance), dtype=covariance.dtype)

@@ -188,9 +188,8 @@ def plan(
         SettingsError: unknown criterion or allocation, a value out of range.
         ModelError: the network cannot be traced or has nothing to prune.
     """
-    name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "custom")
-    if criterion is None:
-        name = "l2" if calibration is None else "residual"
+    criterion = criterion or ("l2" if calibration is None else "residual")
+    name, how = described(criterion, allocation)
     bound, wanted = one_budget(flops=flops, params=params, bytes=bytes, latency=latency)
     _check(name, criterion, allocation, align, floor, calibration)
     grouping = grouping or find_groups(model, example_input, residual=residual)
@@ -201,7 +200,6 @@ def plan(
         score = OBSERVING[name](model, grouping, calibration, seed=seed)
     else:
         score = scores(grouping.groups, model, criterion if callable(criterion) else CRITERIA[name], seed)
-    how: Allocation = allocation or ("global" if name == "residual" else "uniform")
     ranked = {group: s.numpy() for group, s in score.items()}
 
     def at(goal: float) -> Plan:
@@ -214,6 +212,12 @@ def plan(
         )
 
     return at(target) if timed is None or bound != "latency" else _timed(at, target, timed)
+
+
+def described(criterion: str | Criterion, allocation: Allocation | None) -> tuple[str, Allocation]:
+    """The name of a criterion, and the allocation that goes with it where none is asked for."""
+    name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "custom")
+    return name, allocation or ("global" if name == "residual" else "uniform")
 
 
 def _best(ranked: Mapping[str, NDArray[np.float64]], widths: Mapping[str, int]) -> dict[str, tuple[int, ...]]:

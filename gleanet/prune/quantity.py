@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from math import gcd
 
 from gleanet.core.errors import SettingsError
 from gleanet.core.records import LatencyTable
@@ -11,8 +10,6 @@ from gleanet.core.settings import BOUNDS, Bound, in_range
 from gleanet.prune.budget import CostModel
 from gleanet.prune.latency import TimeModel
 
-# Output channels per pass of the AVX-512 kernels of ONNX Runtime, float and 8-bit: 24 took the time of 32, 40 that of 48 (measured).
-LANES = 16
 MEASURED_TO = 0.02
 TOLERANCE = 0.01  # DESIGN 5.1: the budget is met within 1 % of the whole, from below
 
@@ -40,19 +37,18 @@ class Quantity:
     noise: float = 0.0
 
 
-def quantity(cost: CostModel, bound: Bound, *, align: int = 1, table: LatencyTable | None = None) -> Quantity:
+def quantity(cost: CostModel, bound: Bound, *, table: LatencyTable | None = None) -> Quantity:
     """The amount that ``bound`` names.
 
     Args:
         cost: the cost model of the network.
-        align: where widths are aligned, the price of a channel in "flops" counts the lanes that the runtime computes.
         table: what each width takes; needed by "latency".
 
     Raises:
         SettingsError: "latency" without a table, or with one of another network.
     """
     if bound == "flops":
-        return Quantity("MACs", cost.macs_before, cost.macs, _work(cost, LANES if align > 1 else 1))
+        return Quantity("MACs", cost.macs_before, cost.macs, _alone(cost.macs))
     if bound == "params":
         return Quantity("parameters", cost.params_before, cost.params, _alone(cost.params))
     if bound == "bytes":
@@ -80,18 +76,3 @@ def fraction(cost: CostModel, bound: Bound, target: float) -> float:
 def _alone(of: Callable[[Mapping[str, int]], float]) -> Callable[[str, int], float]:
     """The price of a width is the amount itself, with the other groups whole."""
     return cache(lambda name, width: of({name: width}))
-
-
-def _work(cost: CostModel, lanes: int) -> Callable[[str, int], float]:
-    """The price of a width in work: a third of it MACs, two thirds time.
-
-    A runtime computes whole lanes, so 56 channels take the time of 64, and the step to 48 saves the time of both.
-    """
-    one = {name: max(1, cost.saved_by_one(name)) for name in cost.channels}
-
-    def price(name: str, width: int) -> float:
-        own = lanes // gcd(lanes, cost.multiples[name])
-        computed = min(-(-width // own) * own, cost.channels[name])
-        return one[name] * (width + 2 * computed)
-
-    return price

@@ -144,8 +144,9 @@ def test_global_allocation_follows_worth_for_each_mac() -> None:
 
 
 def test_the_rest_is_taken_up_by_half_a_block() -> None:
-    chosen = plan(BUDGETED["vgg"](), EXAMPLE, flops=0.7, allocation="global")
+    chosen = plan(BUDGETED["vgg"](), EXAMPLE, flops=0.4, allocation="uniform")
     ragged = [len(part.keep) for part in chosen.groups if len(part.keep) % 8 and part.channels >= 32]
+    assert ragged
     assert all(width % 4 == 0 for width in ragged)
 
 

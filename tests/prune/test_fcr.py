@@ -68,7 +68,7 @@ ranking_of: dict[str, list[int]] = {}
 def test_it_is_the_literal_loop(aligned: bool) -> None:
     net = lively(build("resnet8", seed=0))
     other = copy.deepcopy(net)
-    fcr = FCR(net, X, flops=0.5, total_steps=20, phase=0.6, interval=3, strength=0.7, aligned=aligned, align=1)
+    fcr = FCR(net, X, flops=0.5, total_steps=20, phase=0.6, interval=3, strength=0.7, aligned=aligned, align=1, recycle="weights")
     for step in range(1, 17):
         drift(net, step)
         fcr.step()
@@ -107,7 +107,7 @@ def test_decay_is_monotone_and_zero_at_the_end_of_the_phase() -> None:
 
 def test_a_channel_can_come_back_until_the_plan_is_frozen() -> None:
     net = lively(build("resnet8", seed=0))
-    fcr = FCR(net, X, flops=0.5, total_steps=10, phase=0.8, interval=2)
+    fcr = FCR(net, X, flops=0.5, total_steps=10, phase=0.8, interval=2, recycle="weights")
     fcr.step()
     fcr.step()
     chosen = fcr.plan.groups[0].drop()[0]
@@ -141,7 +141,7 @@ def test_finish_is_exact(name: str, recycle: Any) -> None:
 
 def test_finish_before_the_end_is_exact_too() -> None:
     net = lively(build("resnet8", seed=0))
-    fcr = FCR(net, X, flops=0.5, total_steps=100)
+    fcr = FCR(net, X, flops=0.5, total_steps=100, recycle="weights")
     fcr.step()
     small = fcr.finish()
     assert float((logits(small, images(4)) - logits(net, images(4))).abs().max()) <= 1e-12
@@ -166,7 +166,7 @@ def test_recycling_reaches_weights_in_channels_last() -> None:
     """Flattening such a weight makes a copy; an update of the copy would be lost."""
     plain, last = lively(build("resnet8", seed=0)), lively(build("resnet8", seed=0)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     for net in (plain, last):
-        fcr = FCR(net, X, flops=0.5, total_steps=10, interval=2, strength=1.0, aligned=False)
+        fcr = FCR(net, X, flops=0.5, total_steps=10, interval=2, strength=1.0, aligned=False, recycle="weights")
         for _ in range(4):
             fcr.step()
     start = lively(build("resnet8", seed=0))
@@ -187,7 +187,7 @@ def training(net: nn.Module, fcr: FCR, optimizer: torch.optim.Optimizer, first: 
 def begin(criterion: str = "fpgm", momentum: float = 0.9) -> tuple[nn.Module, FCR, torch.optim.Optimizer]:
     net = build("resnet8", seed=0).double().train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=momentum, weight_decay=1e-3, nesterov=True)
-    return net, FCR(net, X, flops=0.5, total_steps=12, interval=2, criterion=criterion), optimizer
+    return net, FCR(net, X, flops=0.5, total_steps=12, interval=2, criterion=criterion, recycle="weights"), optimizer
 
 
 @pytest.mark.parametrize("criterion", ["fpgm", "taylor", "activation"])
@@ -227,7 +227,7 @@ def test_three_lines_in_a_loop() -> None:
 @pytest.mark.parametrize("net", [Chain(), OptionB(), MobileNetV2(), Normed("untracked"), Normed("plain-batch")])
 def test_it_trains_other_networks_and_residual_widths(net: nn.Module) -> None:
     net = net.double().train()
-    fcr = FCR(net, X, flops=0.6, total_steps=6, interval=2, residual=True, align=1, allocation="global")
+    fcr = FCR(net, X, flops=0.6, total_steps=6, interval=2, residual=True, align=1, allocation="global", recycle="weights")
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
     for step in range(6):
         optimizer.zero_grad()
@@ -240,7 +240,7 @@ def test_it_trains_other_networks_and_residual_widths(net: nn.Module) -> None:
 
 def test_its_state_is_plain_and_checked() -> None:
     net = lively(build("resnet8", seed=0))
-    fcr = FCR(net, X, flops=0.5, total_steps=10)
+    fcr = FCR(net, X, flops=0.5, total_steps=10, recycle="weights")
     state = fcr.state_dict()
     assert state["step"] == 0
     assert all(isinstance(kept, list) for kept in state["keep"].values())
@@ -257,14 +257,16 @@ def test_its_state_is_plain_and_checked() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"criterion": "residual"}, "needs calibration images"),
+        ({"criterion": "residual", "recycle": "weights"}, "ranks at every event"),
         ({"criterion": "l3"}, "unknown criterion 'l3'"),
         ({"total_steps": 0}, "total_steps >= 1"),
         ({"interval": 0}, "interval >= 1"),
         ({"phase": 0.0}, "0 < phase <= 1"),
         ({"phase": 1.5}, "0 < phase <= 1"),
         ({"strength": -1.0}, "strength >= 0"),
-        ({"recycle": "features"}, "recycle 'weights' or 'none'"),
+        ({"recycle": "similarity"}, "takes features, weights or none"),
+        ({"images": 0}, "images >= 1"),
+        ({"start": 1.0}, "0 <= start < 1"),
         ({"flops": 2.0}, "flops=2.0 is out of range"),
     ],
 )
@@ -276,7 +278,13 @@ def test_settings_out_of_range_are_refused_in_one_line(settings: dict[str, Any],
 
 def test_scores_below_zero_cannot_be_mixed() -> None:
     fcr = FCR(
-        lively(build("resnet8", seed=0)), X, flops=0.5, total_steps=10, interval=1, criterion=lambda group: -torch.arange(group.channels)
+        lively(build("resnet8", seed=0)),
+        X,
+        flops=0.5,
+        total_steps=10,
+        interval=1,
+        criterion=lambda group: -torch.arange(group.channels),
+        recycle="weights",
     )
     with pytest.raises(SettingsError, match="scores below 0"):
         fcr.step()
@@ -286,7 +294,7 @@ def test_scores_below_zero_cannot_be_mixed() -> None:
 def test_every_data_free_criterion_and_one_of_ones_own(criterion: str) -> None:
     for given in (criterion, lambda group: group.filters()[0].abs().amax(1)):
         net = lively(build("resnet8", seed=0))
-        fcr = FCR(net, X, flops=0.5, total_steps=4, interval=1, criterion=given)
+        fcr = FCR(net, X, flops=0.5, total_steps=4, interval=1, criterion=given, recycle="weights")
         for _ in range(4):
             fcr.step()
         assert float((logits(fcr.finish(), images(2)) - logits(net, images(2))).abs().max()) <= 1e-12
@@ -294,7 +302,9 @@ def test_every_data_free_criterion_and_one_of_ones_own(criterion: str) -> None:
 
 def test_random_ranks_are_drawn_anew_each_time_and_come_from_the_seed() -> None:
     def kept(seed: int) -> list[tuple[int, ...]]:
-        fcr = FCR(lively(build("resnet8", seed=0)), X, flops=0.5, total_steps=10, interval=1, criterion="random", seed=seed)
+        fcr = FCR(
+            lively(build("resnet8", seed=0)), X, flops=0.5, total_steps=10, interval=1, criterion="random", seed=seed, recycle="weights"
+        )
         made = [fcr.plan.groups[2].keep]
         for _ in range(3):
             fcr.step()
@@ -312,7 +322,7 @@ def test_scores_see_the_network_as_it_is_now() -> None:
         seen.append(float(group.filters()[0].sum()))
         return torch.ones(group.channels)
 
-    fcr = FCR(net, X, flops=0.5, total_steps=10, interval=1, criterion=own)
+    fcr = FCR(net, X, flops=0.5, total_steps=10, interval=1, criterion=own, recycle="weights")
     drift(net, 0)
     fcr.step()
     assert seen[0] != seen[3]

@@ -36,7 +36,7 @@ NETS = {"per-image": per_image, "resnet8": small_resnet}
 def train(net: nn.Module, held: nn.Module, criterion: str, rank: int, processes: int) -> dict[str, Any]:
     """A loop of ten steps on this process's share of each batch; ``held`` is what FCR is given."""
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
-    fcr = FCR(held, images(1), flops=0.5, total_steps=STEPS, interval=2, phase=0.7, align=1, criterion=criterion)
+    fcr = FCR(held, images(1), flops=0.5, total_steps=STEPS, interval=2, phase=0.7, align=1, criterion=criterion, recycle="weights")
     kept = []
     for step in range(STEPS):
         x, y = images(BATCH, seed=step), torch.arange(BATCH) % 5

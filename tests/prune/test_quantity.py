@@ -87,12 +87,9 @@ def test_the_quantized_file_is_as_large_as_estimated_and_no_larger(name: str, ta
     assert actual <= target * made.bytes_before
 
 
-def test_the_price_of_work_counts_lanes_and_that_of_other_amounts_does_not() -> None:
-    """From 64 channels to 56 nothing is computed less in lanes of 16; parameters fall all the same."""
+def test_the_price_of_a_width_is_the_amount_with_the_other_groups_whole() -> None:
     cost = CostModel(find_groups(gn.build("resnet20", seed=0), EXAMPLE))
-    work, params = quantity(cost, "flops", align=8), quantity(cost, "params")
-    name = "layer3.1.conv1"
-    first, second = (work.price(name, 64) - work.price(name, 56), work.price(name, 56) - work.price(name, 48))
-    assert second == pytest.approx(5 * first)  # a third MACs: 8 channels either way; two thirds time: none, then 16
-    even = params.price(name, 64) - params.price(name, 56)
-    assert even == params.price(name, 56) - params.price(name, 48) == cost.params({}) - cost.params({name: 56})
+    name = "layer3.0.conv1"
+    for bound, of in (("flops", cost.macs), ("params", cost.params), ("bytes", cost.int8_bytes)):
+        price = quantity(cost, bound).price  # type: ignore[arg-type]
+        assert [price(name, width) for width in (64, 56, 7)] == [of({name: width}) for width in (64, 56, 7)]

@@ -71,7 +71,7 @@ def test_activation_is_what_the_calibration_criterion_sees_on_the_training_batch
 def test_fcr_ranks_by_what_was_seen_since_the_last_ranking(criterion: str) -> None:
     net = build("resnet8", seed=0).double().train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
-    fcr = FCR(net, X, flops=0.5, total_steps=12, interval=3, phase=1.0, criterion=criterion)
+    fcr = FCR(net, X, flops=0.5, total_steps=12, interval=3, phase=1.0, criterion=criterion, recycle="weights")
     other = Watch(criterion, net, find_groups(net, X))
     assert fcr.plan.criterion == criterion
     for step in range(1, 13):
@@ -91,7 +91,9 @@ def test_fcr_ranks_by_what_was_seen_since_the_last_ranking(criterion: str) -> No
 @pytest.mark.parametrize("name", ["option-b", "mobilenet-v2", "grouped", "parts", "chain-bare", "norm-plain-batch", "norm-prelu"])
 def test_it_trains_networks_of_every_kind_and_leaves_nothing_behind(name: str, criterion: str) -> None:
     net = NETS[name]().double().train()
-    fcr = FCR(net, X, flops=0.6, total_steps=6, interval=2, residual=True, align=1, criterion=criterion, allocation="global")
+    fcr = FCR(
+        net, X, flops=0.6, total_steps=6, interval=2, residual=True, align=1, criterion=criterion, allocation="global", recycle="weights"
+    )
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
     for step in range(5):
         backward(net, step)
@@ -105,7 +107,7 @@ def test_it_trains_networks_of_every_kind_and_leaves_nothing_behind(name: str, c
 @pytest.mark.parametrize("criterion", WATCHED)
 def test_finish_between_rankings_keeps_the_plan_and_after_new_batches_makes_one(criterion: str) -> None:
     net = build("resnet8", seed=0).double().train()
-    fcr = FCR(net, X, flops=0.5, total_steps=100, interval=2, criterion=criterion)
+    fcr = FCR(net, X, flops=0.5, total_steps=100, interval=2, criterion=criterion, recycle="weights")
     for step in range(2):
         backward(net, step)
         fcr.step()
@@ -118,12 +120,12 @@ def test_finish_between_rankings_keeps_the_plan_and_after_new_batches_makes_one(
 
 def test_gradients_that_are_gone_are_missed_in_one_line() -> None:
     net = build("resnet8", seed=0).double().train()
-    fcr = FCR(net, X, flops=0.5, total_steps=10, criterion="taylor")
+    fcr = FCR(net, X, flops=0.5, total_steps=10, criterion="taylor", recycle="weights")
     backward(net, 0)
     net.zero_grad()
     with pytest.raises(SettingsError, match=r"call fcr.step\(\) after optimizer.step\(\), before zero_grad\(\)"):
         fcr.step()
-    unused = FCR(net, X, flops=0.5, total_steps=10, interval=1, criterion="activation")
+    unused = FCR(net, X, flops=0.5, total_steps=10, interval=1, criterion="activation", recycle="weights")
     with pytest.raises(SettingsError, match="saw no training batch"):
         unused.step()
 
@@ -131,7 +133,7 @@ def test_gradients_that_are_gone_are_missed_in_one_line() -> None:
 @pytest.mark.parametrize("criterion", WATCHED)
 def test_a_state_of_another_criterion_is_refused_in_one_line(criterion: str) -> None:
     def fcr(which: str) -> FCR:
-        return FCR(lively(build("resnet8", seed=0)), X, flops=0.5, total_steps=10, criterion=which)
+        return FCR(lively(build("resnet8", seed=0)), X, flops=0.5, total_steps=10, criterion=which, recycle="weights")
 
     with pytest.raises(SettingsError, match=f"holds nothing of criterion '{criterion}'") as caught:
         fcr(criterion).load_state_dict(fcr("l2").state_dict())
@@ -146,7 +148,7 @@ def test_a_state_of_another_criterion_is_refused_in_one_line(criterion: str) -> 
 def scaled_training(scale: float | None, steps: int = 8, broken: int | None = None) -> tuple[nn.Module, FCR]:
     net = build("resnet8", seed=0).double().train()
     optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
-    fcr = FCR(net, X, flops=0.5, total_steps=10, interval=2, criterion="taylor")
+    fcr = FCR(net, X, flops=0.5, total_steps=10, interval=2, criterion="taylor", recycle="weights")
     scaler = torch.amp.GradScaler("cpu", init_scale=scale or 1.0, enabled=scale is not None)
     for step in range(steps):
         optimizer.zero_grad()
