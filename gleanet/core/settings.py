@@ -113,6 +113,8 @@ class PruneSettings:
             raise SettingsError("--plan names the channels already: leave out --criterion and --allocation")
         if self.in_training and (self.pruning.budget[0] != "flops" or self.pruning.allocation == "latency"):
             raise SettingsError("--in-training prunes to --flops: give that budget, and --allocation uniform or global")
+        if self.in_training and self.pruning.recycle == "similarity":
+            raise SettingsError("--recycle similarity is one-shot: with --in-training choose features, weights or none")
 
 
 @dataclass(frozen=True)

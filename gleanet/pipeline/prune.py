@@ -131,16 +131,21 @@ def _given(file: str, target: Subject) -> Plan:
 
 def _in_training(settings: PruneSettings, target: Subject, recorder: Recorder, progress: Progress) -> Pruned:
     """FCR inside the training loop (DESIGN 5.3). It depends on the weights of every step, so it starts anew when it is resumed."""
-    pruning, training = settings.pruning, settings.training
+    pruning, recycle = settings.pruning, settings.pruning.recycle or "features"
+    assert recycle != "similarity"  # the settings refuse it
+    drawn = samples(target.data, pruning.calibration, EXAMINED, settings.seed)
+    training, teaching = taught(settings.training, target, drawn.selection, progress)
+    recorder.update(notes=(f"Training: {teaching}.",))
     recipe = recipe_of(training, target.data.flip)
     fcr = FCR(
         target.net,
         target.example,
         flops=pruning.budget[1],
         total_steps=total_steps(len(target.data.train), recipe),
-        criterion=pruning.criterion or "l2",
-        allocation=pruning.allocation or "uniform",
-        recycle="none" if pruning.recycle == "none" else "weights",
+        criterion=pruning.criterion,
+        allocation=pruning.allocation,
+        recycle=recycle,
+        images=pruning.calibration,
         align=pruning.align,
         floor=pruning.floor,
         residual=pruning.residual,
@@ -152,6 +157,7 @@ def _in_training(settings: PruneSettings, target: Subject, recorder: Recorder, p
         recipe,
         preprocess=target.preprocess,
         seed=settings.seed,
+        teacher=target.net if training.distill else None,  # fit copies it before the first step
         after_step=lambda step: fcr.step(),
         evaluate=target.data.test,
         name="Train and prune",

@@ -62,6 +62,7 @@ def test_settings_of_another_command_give_no_line() -> None:
         lambda: PruneSettings("m", "d", in_training=True, pruning=Pruning(allocation="latency"), training=Training(epochs=1)),
         lambda: replace(ShrinkSettings("m", "d"), quantizing=Quantizing(max_drop=-1)),
         lambda: TrainSettings("m", "d", training=Training(epochs=0)),
+        lambda: PruneSettings("m", "d", in_training=True, pruning=Pruning(recycle="similarity"), training=Training(epochs=1)),
         lambda: PruneSettings("m", "d", in_training=True),
         lambda: PruneSettings("m", "d", in_training=True, plan="plan.json", training=Training(epochs=1)),
         lambda: PruneSettings("m", "d", plan="plan.json", pruning=Pruning(allocation="global")),
