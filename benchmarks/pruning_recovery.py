@@ -64,7 +64,7 @@ def main() -> int:
     parser.add_argument("--methods", default=",".join(METHODS))
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--epochs", type=float, default=2.0)
-    parser.add_argument("--lr", type=float, default=0.02, help="peak learning rate, for all methods")
+    parser.add_argument("--lr", type=float, default=0.05, help="peak learning rate, for all methods")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()

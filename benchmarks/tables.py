@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pruning_tables
+
 from gleanet.core.records import Run, loads
 from gleanet.core.settings import command_line
 from gleanet.report import baseline, picture, table, units
@@ -46,21 +48,19 @@ def targets() -> dict[Path, str]:
     taught = loads(teacher_file.read_bytes(), Run, str(teacher_file))
     throughput = json.loads((RESULTS / "train_throughput.json").read_text(encoding="utf-8"))
     pruning = json.loads((RESULTS / "pruning_speed.json").read_text(encoding="utf-8"))
+    evidence_text = evidence.read_text(encoding="utf-8")
+    blocks = {
+        "throughput": throughput_text(throughput),
+        "pruning_speed": pruning_text(pruning),
+        "teacher": teacher_table({"no teacher": main_run, "the given network as teacher": taught}),
+        "main_job": "\n\n".join(f"### {name}\n\n`{command(run)}`\n\n{result_table(run)}\n\n{caption(run)}" for name, run in runs.items()),
+        **pruning_tables.texts(),
+    }
+    for name, content in blocks.items():
+        evidence_text = block(evidence_text, name, content)
     return {
         readme: block(readme.read_text(encoding="utf-8"), "main_job", f"{result_table(main_run)}\n\n{caption(main_run)}"),
-        evidence: block(
-            block(
-                block(
-                    block(evidence.read_text(encoding="utf-8"), "throughput", throughput_text(throughput)),
-                    "pruning_speed",
-                    pruning_text(pruning),
-                ),
-                "teacher",
-                teacher_table({"no teacher": main_run, "the given network as teacher": taught}),
-            ),
-            "main_job",
-            "\n\n".join(f"### {name}\n\n`{command(run)}`\n\n{result_table(run)}\n\n{caption(run)}" for name, run in runs.items()),
-        ),
+        evidence: evidence_text,
         ROOT / "docs" / "result.svg": picture(main_run),
     }
 
