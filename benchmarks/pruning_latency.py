@@ -3,8 +3,8 @@
     GLEANET_DATA=DATA python benchmarks/pruning_latency.py WEIGHTS_FOLDER [resnet20 resnet56]
 
 Equal MACs are not equal time. So each way of choosing channels is brought to the same measured time of the float network in ONNX Runtime
-(one thread, batch 1, in turns with the unpruned network), within 5 %, and then judged on the 10,000 test images. A second table holds
-the same budget of MACs at widths in blocks of 1, 2, 4 and 8, all files timed in turns. Written to
+(one thread, batch 1, in turns with the unpruned network), within 2 % where its widths allow, and then judged on the 10,000 test images.
+A second table holds the same budget of MACs at widths in blocks of 1, 2, 4 and 8, all files timed in turns. Written to
 benchmarks/results/pruning_latency/NETWORK.json.
 """
 
@@ -38,6 +38,7 @@ from gleanet.train.evaluate import predict
 
 RESULTS = Path(__file__).parent / "results" / "pruning_latency"
 IMAGES, SEED, PIXELS = 1024, 0, Preprocess()
+WITHIN = 0.02
 EXAMPLE = torch.zeros(1, 3, 32, 32)
 TARGETS = {"resnet20": (0.8, 0.65), "resnet56": (0.65,)}
 METHODS: dict[str, tuple[str, Allocation]] = {
@@ -90,7 +91,7 @@ def equal_latency(
     for target in targets:
         for method, (criterion, allocation) in METHODS.items():
             at = _planner(grouping, table, scores[criterion], criterion, allocation)
-            chosen, ratio = meet(at, target, timed(net, EXAMPLE, base))
+            chosen, ratio = meet(at, target, timed(net, EXAMPLE, base), within=WITHIN)
             small = carry_out(net, chosen, calibration=batches, seed=SEED)
             rows.append(
                 {"method": method, "target": target, "measured": ratio, "macs": chosen.macs_after / chosen.macs_before,

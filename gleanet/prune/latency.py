@@ -98,7 +98,7 @@ def _thinned(axis: Sequence[int], most: int) -> tuple[int, ...]:
     return tuple(axis[round(k * (len(axis) - 1) / (most - 1))] for k in range(most))
 
 
-def meet(at: Callable[[float], PlanT], target: float, timed: Callable[[PlanT], float]) -> tuple[PlanT, float]:
+def meet(at: Callable[[float], PlanT], target: float, timed: Callable[[PlanT], float], *, within: float = WITHIN) -> tuple[PlanT, float]:
     """Plan, measure, correct the goal, plan again, until the measured ratio is within 5 % of the target, from below if it can be.
 
     Sums of layers are not quite the time of a network: it is the measured whole that has to meet the target.
@@ -107,6 +107,7 @@ def meet(at: Callable[[float], PlanT], target: float, timed: Callable[[PlanT], f
         at: makes the plan for a goal, a fraction of the predicted time.
         target: the fraction of the measured time to reach.
         timed: the measured time of a plan's network as a fraction of that of the whole network.
+        within: how far from the target it may end, as a fraction of it.
 
     Returns:
         the plan that came closest, and its measured ratio.
@@ -126,14 +127,14 @@ def meet(at: Callable[[float], PlanT], target: float, timed: Callable[[PlanT], f
             low = goal  # the widths end here
         else:
             ratio = timed(plan)
-            if best is None or _distance(ratio, target) < _distance(best[1], target):
+            if best is None or _distance(ratio, target, within) < _distance(best[1], target, within):
                 best = plan, ratio
-            if (1 - WITHIN) * target <= ratio <= target:
+            if (1 - within) * target <= ratio <= target:
                 break
             tried.append((goal, ratio))
             low, high = (max(low, goal), high) if ratio < target else (low, min(high, goal))
         (a, at_a), (b, at_b) = sorted(tried, key=lambda point: abs(point[1] - target))[:2]
-        aim = (1 - WITHIN / 2) * target
+        aim = (1 - within / 2) * target
         goal = a + (aim - at_a) * (b - a) / (at_b - at_a) if at_a != at_b else goal
         if not low < goal < high:
             goal = (low + high) / 2
@@ -141,7 +142,7 @@ def meet(at: Callable[[float], PlanT], target: float, timed: Callable[[PlanT], f
     return best
 
 
-def _distance(ratio: float, target: float) -> tuple[bool, bool, float]:
+def _distance(ratio: float, target: float, within: float) -> tuple[bool, bool, float]:
     """Smaller is better: within the tolerance, then from below, then near."""
     away = abs(ratio - target)
-    return away > WITHIN * target, ratio > target, away
+    return away > within * target, ratio > target, away

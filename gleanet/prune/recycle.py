@@ -28,6 +28,7 @@ from gleanet.prune.least_squares import LARGEST, ROWS, Regression, columns, imag
 from gleanet.prune.plan import Plan
 from gleanet.prune.trace import batch_norms_behind, call_name, calls, evaluating
 
+MEMORY = 4 * 10**9  # bytes of activations that are held: it does not grow with the number of images
 FAINTEST = 1e-3  # batch-norm scales below this cannot carry a correction of the shortcut
 
 
@@ -95,16 +96,21 @@ def recycle_features(
         small: what :func:`gleanet.prune.apply.apply` made of it, or :func:`gleanet.prune.apply.zero`, whose channels stay at zero.
         plan: the plan between the two.
         grouping: the groups of ``dense``, with its trace.
-        calibration: batches of images float [B, C, H, W]; a few hundred to a thousand images, as the network sees them in use.
+        calibration: batches of images float [B, C, H, W]; a few hundred to a thousand images, as the network sees them in use. Of
+            large images the first ones, as many as their activations leave within ``MEMORY``.
         seed: draws the positions that are sampled.
     """
-    batches = image_batches(calibration, grouping)
-    per_image = -(-ROWS // sum(len(b) for b in batches))
-    generator = torch.Generator().manual_seed(seed)
-    full, slim = (_Walk(dict(net.named_modules()), batches) for net in (dense, small))
-    jobs = _jobs(plan, grouping, full.modules, slim.modules)
+    jobs = _jobs(plan, grouping, dict(dense.named_modules()), dict(small.named_modules()))
     order = _order(jobs)
     last_use = {needed: node for node in order for needed in _needs(node, jobs)}
+    given = image_batches(calibration, grouping)
+    batches = _that_fit(given, 2 * _most_alive(order, last_use))
+    there, used = (sum(map(len, some)) for some in (given, batches))
+    if used < there:
+        progress.say(f"refitting on {used} of {there} images: the activations of more would take above {MEMORY / 1e9:g} GB")
+    per_image = -(-ROWS // used)
+    generator = torch.Generator().manual_seed(seed)
+    full, slim = (_Walk(dict(net.named_modules()), batches) for net in (dense, small))
     with evaluating(dense, small), progress.task("Recycle features", len(jobs), "layers") as advance:
         for node in order:
             full.compute(node)
@@ -114,6 +120,31 @@ def recycle_features(
             slim.compute(node)
             for dead in [n for n in full.values if last_use.get(n, n) is node]:
                 del full.values[dead], slim.values[dead]
+
+
+def _most_alive(order: list[fx.Node], last_use: dict[fx.Node, fx.Node]) -> int:
+    """Bytes of the values of one image that are alive at once, at most, in the walk of one network."""
+    alive = most = 0
+    dying: dict[fx.Node, int] = {}
+    for node in order:
+        meta: Any = node.meta.get("tensor_meta")
+        size = meta.shape[1:].numel() * meta.dtype.itemsize if hasattr(meta, "shape") and len(meta.shape) else 0
+        alive += size
+        most = max(most, alive)
+        end = last_use.get(node, node)
+        dying[end] = dying.get(end, 0) + size
+        alive -= dying.pop(node, 0)
+    return most
+
+
+def _that_fit(batches: list[Tensor], per_image: int) -> list[Tensor]:
+    """The first images, as many as ``MEMORY`` holds when each takes so many bytes; at least one."""
+    left, some = max(1, MEMORY // max(1, per_image)), []
+    for batch in batches:
+        if left > 0:
+            some.append(batch[:left])
+            left -= len(some[-1])
+    return some
 
 
 def _jobs(plan: Plan, grouping: Grouping, dense: dict[str, nn.Module], modules: dict[str, nn.Module]) -> dict[fx.Node, _Job]:

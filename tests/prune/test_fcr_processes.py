@@ -50,6 +50,22 @@ def train(net: nn.Module, held: nn.Module, criterion: str, rank: int, processes:
     return {"kept": kept, "weights": {k: v.clone() for k, v in fcr.model.state_dict().items()}, "exact": exact}
 
 
+def refitted(net: nn.Module, held: nn.Module, rank: int) -> dict[str, Any]:
+    """The default form: each process keeps images of its own, and all take over what the first one makes of its."""
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+    fcr = FCR(held, images(1), flops=0.5, total_steps=STEPS, images=12, align=1)
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        x, y = images(BATCH, seed=step), torch.arange(BATCH) % 5
+        F.cross_entropy(net(x[rank::PROCESSES]), y[rank::PROCESSES]).backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        fcr.step()
+    small = fcr.finish().eval()
+    exact = float((logits(small, images(4)) - logits(fcr.model.eval(), images(4))).abs().max())
+    plan = {part.name: list(part.keep) for part in fcr.plan.groups}
+    return {"kept": plan, "criterion": fcr.plan.criterion, "weights": {k: v.clone() for k, v in small.state_dict().items()}, "exact": exact}
+
+
 def worker(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=PROCESSES)
@@ -60,6 +76,9 @@ def worker(rank: int, folder: str) -> None:
                 net = make()
                 parallel = DistributedDataParallel(net)
                 found[f"{name} {criterion} {wrapped}"] = train(parallel, parallel if wrapped else net, criterion, rank, PROCESSES)
+    for name, make in NETS.items():
+        parallel = DistributedDataParallel(make())
+        found[f"{name} features"] = refitted(parallel, parallel, rank)
     torch.save(found, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
 
@@ -108,3 +127,13 @@ def test_activation_needs_the_wrapper(ranks: list[dict[str, Any]]) -> None:
     """Given the inner network, each process ranks by its own images."""
     first, second = (rank["resnet8 activation False"] for rank in ranks)
     assert first["kept"] != second["kept"]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_refitting_leaves_all_processes_with_one_network(ranks: list[dict[str, Any]], name: str) -> None:
+    first, second = (rank[f"{name} features"] for rank in ranks)
+    assert first["kept"] == second["kept"]
+    assert first["criterion"] == second["criterion"] == "residual"
+    parameters = [key for key in first["weights"] if not key.split(".")[-1].startswith(("running_", "num_batches"))]
+    assert all(torch.equal(first["weights"][key], second["weights"][key]) for key in parameters)
+    assert max(first["exact"], second["exact"]) <= 1e-12

@@ -251,6 +251,19 @@ def test_layers_before_the_first_loss_are_not_touched_and_all_behind_it_are() ->
     assert changed == {f"{path}.weight" for path in behind} | norms | {"linear.weight", "linear.bias"}
 
 
+def test_memory_bounds_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is alive at once in both networks is an image, what the first layer gives, and that again behind its norm; so many fit."""
+    net = lively(nn.Sequential(conv_bn(3, 8), conv_bn(8, 8), Head(8)))
+    grouping = find_groups(net, images(1))
+    plan, x = keeping(grouping, {"0.0": (0, 1, 2)}), images(30)
+    per_image = 2 * 144 * 8 * (8 + 8)  # float64, 12 x 12 pixels: convolution and norm, once the image itself has gone
+    monkeypatch.setattr(recycle, "MEMORY", 7 * per_image)
+    bounded, first = (carry_out(net, plan, calibration=[given], grouping=grouping) for given in (x, x[:7]))
+    assert all(torch.equal(value, first.state_dict()[name]) for name, value in bounded.state_dict().items())
+    monkeypatch.setattr(recycle, "MEMORY", 1)
+    carry_out(net, plan, calibration=[x], grouping=grouping)
+
+
 def test_progress_counts_the_layers() -> None:
     told: list[object] = []
 
