@@ -223,7 +223,7 @@ class FCR:
             original = copy.deepcopy(self.model)
             self._hold()
             with evaluating(self.model):
-                recycle_features(original, self.model, self.plan, self._grouping, batches, seed=self._seed)
+                recycle_features(original, self.model, self.plan, self._grouping, batches, seed=self._seed, new_biases=False)
         if self._processes is not None:
             self._follow_the_first(self._processes)
         self._refitted = True

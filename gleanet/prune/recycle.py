@@ -84,6 +84,7 @@ def recycle_features(
     calibration: Iterable[object],
     *,
     seed: int = 0,
+    new_biases: bool = True,
     progress: Progress = SILENT,
 ) -> None:
     """Refit, in place, every layer of ``small`` whose input has changed: linear layers and 2-d convolutions, grouped ones too.
@@ -99,6 +100,8 @@ def recycle_features(
         calibration: batches of images float [B, C, H, W]; a few hundred to a thousand images, as the network sees them in use. Of
             large images the first ones, as many as their activations leave within ``MEMORY``.
         seed: draws the positions that are sampled.
+        new_biases: give a layer without a bias, and without a batch-norm behind it, one where its mean output has to move. False: the
+            parameters stay those that an optimizer knows, and such a mean is not restored.
     """
     jobs = _jobs(plan, grouping, dict(dense.named_modules()), dict(small.named_modules()))
     order = _order(jobs)
@@ -115,7 +118,7 @@ def recycle_features(
         for node in order:
             full.compute(node)
             if node in jobs:
-                _refit(node, jobs[node], full, slim, per_image, generator)
+                _refit(node, jobs[node], full, slim, per_image, generator, new_biases)
                 advance(1)
             slim.compute(node)
             for dead in [n for n in full.values if last_use.get(n, n) is node]:
@@ -262,7 +265,7 @@ def _order(jobs: dict[fx.Node, _Job]) -> list[fx.Node]:
     return list(order)
 
 
-def _refit(node: fx.Node, job: _Job, full: _Walk, slim: _Walk, per_image: int, generator: torch.Generator) -> None:
+def _refit(node: fx.Node, job: _Job, full: _Walk, slim: _Walk, per_image: int, generator: torch.Generator, new_biases: bool) -> None:
     """Solve for a layer, and where a ReLU follows once more, with the targets that it leaves open."""
     module = slim.modules[str(node.target)]
     regression = Regression(module, solvable=columns(module) <= LARGEST)
@@ -270,7 +273,7 @@ def _refit(node: fx.Node, job: _Job, full: _Walk, slim: _Walk, per_image: int, g
     for index, x in enumerate(slim.values[node.all_input_nodes[0]]):
         rows, places = rows_and_places(module, x, per_image, generator)
         regression.add(rows, _at(places, _lacking(node, job, index, full, slim), module))
-    _change(module, job.norm, *regression.solve())
+    _change(module, job.norm, *regression.solve(), new_biases)
     if not job.rectified or not regression.solvable:
         return
     generator.set_state(drawn)  # the same patches, whose covariance is known
@@ -278,7 +281,7 @@ def _refit(node: fx.Node, job: _Job, full: _Walk, slim: _Walk, per_image: int, g
     for index, x in enumerate(slim.values[node.all_input_nodes[0]]):
         rows, places = rows_and_places(module, x, per_image, generator)
         regression.add_targets(rows, _at(places, _lacking(node, job, index, full, slim, rectified=True), module))
-    _change(module, job.norm, *regression.solve())
+    _change(module, job.norm, *regression.solve(), new_biases)
 
 
 def _at(places: Tensor, values: Tensor, module: nn.Module) -> Tensor:
@@ -326,9 +329,10 @@ def _mean(norm: nn.Module | None, kept: Tensor | None) -> Tensor:
 
 
 @torch.no_grad()
-def _change(module: nn.Module, norm: nn.Module | None, change: Tensor | None, shift: Tensor) -> None:
+def _change(module: nn.Module, norm: nn.Module | None, change: Tensor | None, shift: Tensor, new_biases: bool) -> None:
     """Add what was solved for: to the weight [out, columns / groups], and to the output's mean [out]."""
     weight = weight_of(module)
     if change is not None:
         weight += change.reshape(weight.shape).to(weight)
-    add_to_output(module, norm, shift.to(weight))
+    if new_biases or norm is not None or module.bias is not None:
+        add_to_output(module, norm, shift.to(weight))

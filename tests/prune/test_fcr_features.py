@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from gleanet.core.errors import BudgetError
 from gleanet.nn import build
 from gleanet.prune import FCR, find_groups, plan, prune
-from tests.prune.nets import NETS, MobileNetV2, OptionB, images, lively, logits
+from tests.prune.nets import NETS, Head, MobileNetV2, OptionB, conv, images, lively, logits
 
 X = images(1)
 
@@ -108,6 +108,17 @@ def test_it_starts_when_it_is_told_to_and_looks_only_at_training_batches() -> No
     training(net, fcr, optimizer, 8, 9)
     assert fcr.frozen
     assert not net._forward_pre_hooks
+
+
+def test_the_parameters_stay_those_that_the_optimizer_knows() -> None:
+    """A convolution without a bias and without batch-norm behind it gets none: its checkpoint must still load."""
+    net = lively(nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 8), nn.ReLU(), Head(8))).train()
+    before = {name: id(parameter) for name, parameter in net.named_parameters()}
+    fcr = FCR(net, X, flops=0.5, total_steps=4, images=8, align=1)
+    net(images(8)).sum().backward()
+    fcr.step()
+    assert fcr.frozen
+    assert before == {name: id(parameter) for name, parameter in net.named_parameters()}
 
 
 def test_a_copy_of_the_network_keeps_no_images_for_us() -> None:
