@@ -47,8 +47,8 @@ def prune(
 
     Args:
         recycle: "features" refits the next layers on calibration images (default when there are any), "similarity" predicts the
-            dropped features from the kept ones by filter geometry alone, without data, "weights" mixes the dropped filters into the
-            kept ones, "none" only removes.
+            dropped features from the kept ones by filter geometry alone (default without images, for uniform allocation), "weights"
+            mixes the dropped filters into the kept ones, "none" only removes.
         model, example_input, flops, params, bytes, latency, table, criterion, allocation, align, floor, residual, calibration, seed: as
             in :func:`gleanet.prune.plan.plan`.
 
@@ -89,7 +89,8 @@ def carry_out(
     Raises:
         SettingsError: the plan is for another network, unknown way of recycling, or "features" without calibration images.
     """
-    how = _check(recycle, calibration)
+    _check(recycle, calibration)
+    how = recycle or _best_measured(plan, calibration)
     grouping = grouping_for(model, plan, grouping)
     if how == "weights":
         model = copy.deepcopy(model)
@@ -104,10 +105,16 @@ def carry_out(
     return small
 
 
-def _check(recycle: Recycle | None, calibration: Iterable[object] | None) -> Recycle:
-    how: Recycle = recycle or ("none" if calibration is None else "features")
-    if how not in get_args(Recycle):
-        raise SettingsError(f"unknown recycle {how!r}: choose {', '.join(get_args(Recycle))}")
-    if how == "features" and calibration is None:
+def _best_measured(plan: Plan, calibration: Iterable[object] | None) -> Recycle:
+    """Without images similarity helps where all layers keep one ratio (ResNet-20, l2, 70 and 50 % of the MACs: 57 -> 71, 17 -> 38 %),
+    and harms where some are nearly emptied (50 %, global: 24 -> 15 %)."""
+    if calibration is not None:
+        return "features"
+    return "similarity" if plan.allocation == "uniform" else "none"
+
+
+def _check(recycle: Recycle | None, calibration: Iterable[object] | None) -> None:
+    if recycle is not None and recycle not in get_args(Recycle):
+        raise SettingsError(f"unknown recycle {recycle!r}: choose {', '.join(get_args(Recycle))}")
+    if recycle == "features" and calibration is None:
         raise SettingsError("recycle='features' refits layers on images: pass calibration=batches of images")
-    return how

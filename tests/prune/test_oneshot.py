@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gleanet.core.errors import BudgetError, ModelError, SettingsError
+from gleanet.core.settings import Allocation, Recycle
 from gleanet.nn import build, cost
 from gleanet.prune import Member, apply, carry_out, find_groups, plan, prune
 from gleanet.prune.collect import recycle_weights
@@ -35,8 +36,11 @@ def test_weights_are_recycled_before_the_channels_go() -> None:
 
 def test_defaults_follow_from_the_calibration_images() -> None:
     net = lively(build("resnet8", seed=0))
-    plain, same = prune(net, X, flops=0.5), prune(net, X, flops=0.5, criterion="l2", allocation="uniform", recycle="none")
-    assert all(torch.equal(tensor, same.state_dict()[name]) for name, tensor in plain.state_dict().items())
+    defaults: tuple[tuple[Allocation, Recycle], ...] = (("uniform", "similarity"), ("global", "none"))
+    for allocation, recycle in defaults:
+        plain = prune(net, X, flops=0.5, allocation=allocation)
+        same = prune(net, X, flops=0.5, criterion="l2", allocation=allocation, recycle=recycle)
+        assert all(torch.equal(tensor, same.state_dict()[name]) for name, tensor in plain.state_dict().items())
     looked = prune(net, X, flops=0.5, calibration=(batch for batch in CALIBRATION))  # an iterator is read once
     given = prune(net, X, flops=0.5, criterion="residual", allocation="global", recycle="features", calibration=CALIBRATION)
     assert all(torch.equal(tensor, given.state_dict()[name]) for name, tensor in looked.state_dict().items())
