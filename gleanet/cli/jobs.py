@@ -234,7 +234,8 @@ def print_run(run: Run) -> None:
     print_text(f"{run.command} {run.model} on {run.data.get('title', 'no data')}, {run.seconds:.0f} s: {run.status}")
     if "plan" in run.results and isinstance(run.results["plan"], str):
         print_text(run.results["plan"])
-    for name, label in (("accuracy_before", "accuracy before"), ("accuracy", "accuracy")):
+    measured = {"accuracy_before": "accuracy before", "accuracy_one_shot": "pruned, before recovery", "accuracy": "accuracy"}
+    for name, label in measured.items():
         found = run.results.get(name)
         if isinstance(found, dict):
             print_text(

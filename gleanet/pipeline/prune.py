@@ -80,7 +80,12 @@ def _one_shot(settings: PruneSettings, target: Subject, recorder: Recorder, prog
     if training.epochs == 0:
         return small, plan, ()
     training, teaching = taught(training, target, drawn.selection, progress)
-    recorder.update(data=described(target.data), widths=plan.layers, notes=(f"Recovery: {teaching}.",))
+    recorder.update(
+        data=described(target.data),
+        widths=plan.layers,
+        notes=(f"Recovery: {teaching}.",),
+        results={"accuracy_one_shot": accuracy_on_test(Subject(small, target.data, target.device), progress)},
+    )
     small, curve = fit(
         small,
         target.data.train,
