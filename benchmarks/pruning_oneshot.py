@@ -274,7 +274,7 @@ def part_digits(weights: Path, store: Store) -> None:
         if not any(store.missing(network=name, macs_target=0.5, method=method) for method in DIGITS_METHODS):
             continue
         net = build(name, num_classes=10, seed=SEED)
-        fit(net, data.train, Recipe(12, batch_size=64, lr=lr, flip=False), preprocess=PIXELS, seed=SEED)
+        fit(net, data.train, Recipe(8, batch_size=64, lr=lr, flip=False), preprocess=PIXELS, seed=SEED)
         case_ = Case(net.eval(), data, data.test, torch.zeros(1, 3, 16, 16), _inner(net))
         unpruned(name, case_, store)
         count = len(data.train) // 2
