@@ -197,7 +197,10 @@ class FCR:
             what = "kept images" if self._watch is None else f"criterion {self.plan.criterion!r}"
             raise SettingsError(f"the FCR state holds nothing of {what} for this network ({error})") from error
         self._step = step
-        self._stop_watching() if self.frozen else self._listen()
+        if self.frozen:
+            self._stop_watching()
+        else:
+            self._listen()
         if self._gather is not None:
             self._gather.images = images
         criterion, allocation = (self.plan.criterion, self.plan.allocation) if not self._refitted else described(*self._chosen)
@@ -234,7 +237,9 @@ class FCR:
         dist.broadcast_object_list(plan, src=first, group=processes)
         self.plan = plan[0]
         for tensor in self.model.state_dict().values():
-            dist.broadcast(tensor, src=first, group=processes)
+            sent = tensor.contiguous()  # NCCL takes no other layout, and weights may be channels-last
+            dist.broadcast(sent, src=first, group=processes)
+            tensor.copy_(sent)
 
     def _rank(self) -> dict[str, torch.Tensor]:
         """Rank each group anew and give the scores; widths stay as planned (step 2)."""
