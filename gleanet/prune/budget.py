@@ -108,10 +108,6 @@ class CostModel:
         layer = self._layers[path]
         return {name for name, _ in layer.out_terms}, {name for name, _ in layer.in_terms}
 
-    def saved_by_one(self, name: str) -> int:
-        """MACs saved by removing one channel of a group from the whole network: the price tag that ranking divides by."""
-        return self.macs_before - self.macs({name: self.channels[name] - 1})
-
     def _removed(self, kept: Mapping[str, int]) -> dict[str, int]:
         return {name: self.channels[name] - count for name, count in kept.items() if count != self.channels[name]}
 

@@ -137,7 +137,7 @@ def test_global_allocation_follows_worth_for_each_mac() -> None:
     scores["layer3.1.conv1"] = scores["layer3.1.conv1"] * 1e-6
     widths = allocate(model, scores, target=0.85, kind="global", align=1, floor=0.1, comparable=True)
     assert widths["layer3.1.conv1"] <= 12  # of 64; what the budget left over may come back
-    price = {name: model.saved_by_one(name) for name in widths}
+    price = {name: model.macs_before - model.macs({name: model.channels[name] - 1}) for name in widths}
     cut = {name for name, width in widths.items() if width < model.channels[name] and name != "layer3.1.conv1"}
     whole = {name for name, width in widths.items() if width == model.channels[name]}
     assert min(price[name] for name in cut) >= max(price[name] for name in whole)  # then the dearest for equal worth
