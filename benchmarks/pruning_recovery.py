@@ -81,7 +81,7 @@ def main() -> int:
                 result = one(method, base, data, recipe, seed)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_bytes(path, json.dumps(result, indent=2).encode() + b"\n")
-                sys.stderr.write(f"{method} seed {seed}: {result['start']:.2%} -> {result['accuracy']:.2%} ({result['seconds']:.0f} s)\n")
+                sys.stderr.write(f"{method} seed {seed}: {result['start']} -> {result['accuracy']:.2%} ({result['seconds']:.0f} s)\n")
     return 0
 
 
@@ -112,7 +112,7 @@ def one(method: str, base: nn.Module, data: Dataset, recipe: Recipe, seed: int) 
     }  # fmt: skip
 
 
-Pruned = tuple[float, nn.Module]
+Pruned = tuple[float | None, nn.Module]
 
 
 def _before(method: str, base: nn.Module, data: Dataset, recipe: Recipe, seed: int) -> Pruned:
@@ -132,7 +132,7 @@ def _during(method: str, base: nn.Module, data: Dataset, recipe: Recipe, seed: i
         net, EXAMPLE, flops=FLOPS, total_steps=total_steps(len(data.train), recipe), align=ALIGN, seed=seed, **DURING[method]
     )  # fmt: skip
     _train(net, base, data, recipe, seed, lambda step: fcr.step())
-    return float("nan"), fcr.finish()
+    return None, fcr.finish()
 
 
 def _train(net: nn.Module, teacher: nn.Module, data: Dataset, recipe: Recipe, seed: int, after: Callable[[int], None] | None) -> nn.Module:

@@ -110,7 +110,7 @@ def recovery(runs: list[Row]) -> str:
     order = sorted(by_method.items(), key=lambda item: -mean(run["accuracy"] for run in item[1].values()))
     for method, seeds in order:
         values = [run["accuracy"] for run in seeds.values()]
-        start = [run["start"] for run in seeds.values() if run["start"] == run["start"]]
+        start = [run["start"] for run in seeds.values() if run["start"] is not None]
         lines.append(
             f"| {method} | {len(seeds)} | {f'{100 * mean(start):.1f} %' if start else ''} | "
             f"{', '.join(f'{100 * v:.2f}' for v in values)} % (mean {100 * mean(values):.2f}) | "
