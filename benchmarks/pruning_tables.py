@@ -38,6 +38,25 @@ def texts() -> dict[str, str]:
     return found
 
 
+def oneshot_summary() -> str:
+    """For the README: ours beside the best of Torch-Pruning's criteria at each budget, whichever that is."""
+    found = json.loads((RESULTS / "pruning_oneshot" / "resnet20.json").read_text(encoding="utf-8"))
+    rows, base = found["rows"], next(row for row in found["rows"] if row["method"] == "unpruned")
+    budgets = sorted({row["macs_target"] for row in rows if "macs_target" in row}, reverse=True)
+    lines = ["| kept | gleanet | best Torch-Pruning criterion | the same, batch-norm estimated anew |", "| --- | --- | --- | --- |"]
+    for budget in budgets:
+        at = [row for row in rows if row.get("macs_target") == budget]
+        cells = [_accuracy(next(row for row in at if row["method"] == "ours"))]
+        for again in (False, True):
+            best = max((row for row in at if row.get("batch_norm") == again), key=lambda row: row["accuracy"])
+            cells.append(f"{_accuracy(best)}, {best['method'].removeprefix('tp ')}")
+        lines.append(f"| {budget:.0%} of the MACs | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + (
+        f"\n\n{base['network']}, unpruned {_accuracy(base)}, {base['data']}, {base['n']:,} test images, {found['settings']['images']:,} "
+        f"calibration images, seed {found['settings']['seed']}; Torch-Pruning {found['settings']['torch_pruning']}."
+    )
+
+
 def oneshot(found: Row) -> str:
     """One table a network: methods down, shares of the MACs across, as it is and with batch-norm statistics estimated anew."""
     rows, parts = found["rows"], []

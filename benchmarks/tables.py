@@ -58,8 +58,9 @@ def targets() -> dict[Path, str]:
     }
     for name, content in blocks.items():
         evidence_text = block(evidence_text, name, content)
+    readme_text = block(readme.read_text(encoding="utf-8"), "main_job", f"{result_table(main_run)}\n\n{caption(main_run)}")
     return {
-        readme: block(readme.read_text(encoding="utf-8"), "main_job", f"{result_table(main_run)}\n\n{caption(main_run)}"),
+        readme: block(readme_text, "oneshot_summary", pruning_tables.oneshot_summary()),
         evidence: evidence_text,
         ROOT / "docs" / "result.svg": picture(main_run),
     }
