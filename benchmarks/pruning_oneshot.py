@@ -271,14 +271,14 @@ def part_digits(weights: Path, store: Store) -> None:
     """Other structures, trained here on the digits for a few epochs: CIFAR-10 takes hours for these on two cores."""
     data = load("digits")
     for name, lr in DIGITS.items():
-        if not any(store.missing(network=name, macs_target=0.5, method=method) for method in DIGITS_METHODS):
+        if not any(store.missing(network=name, macs_target=budget, method=method) for budget in MACS for method in DIGITS_METHODS):
             continue
         net = build(name, num_classes=10, seed=SEED)
         fit(net, data.train, Recipe(8, batch_size=64, lr=lr, flip=False), preprocess=PIXELS, seed=SEED)
         case_ = Case(net.eval(), data, data.test, torch.zeros(1, 3, 16, 16), _inner(net))
         unpruned(name, case_, store)
         count = len(data.train) // 2
-        ours(name, case_, store, (0.5,), DIGITS_METHODS, count)
+        ours(name, case_, store, MACS, DIGITS_METHODS, count)
 
 
 PARTS: dict[str, Callable[[Path, Store], None]] = {
