@@ -134,8 +134,54 @@ class LatencyTable:
 
 
 @dataclass(frozen=True)
+class TensorRange:
+    """What calibration saw of one tensor: its smallest and largest value, and the range that each calibrator takes of it."""
+
+    tensor: str
+    low: float
+    high: float
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LayerSensitivity:
+    """What quantizing one layer costs: SQNR of the logits, in dB, when it alone is quantized, and when all layers but this one are."""
+
+    layer: str
+    alone_db: float
+    others_db: float
+
+
+@dataclass(frozen=True)
+class RepairStep:
+    """One step towards the accuracy of the float model: what was done to which method's file, and what it gained.
+
+    Attributes:
+        step: equalization, bias correction, or layers in float.
+        method: the method that was repaired.
+        gained_db: SQNR of the logits after the step less that before it.
+        change: accuracy after the step against the float model.
+        layers: those that were left in float.
+    """
+
+    step: str
+    method: str
+    gained_db: float
+    change: Change | None = None
+    layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Trial:
-    """One quantization method that was tried. ``verdict`` is chosen, slower, too inaccurate or failed; ``reason`` says it in words."""
+    """One quantization method that was tried; ``reason`` says its verdict in words.
+
+    Attributes:
+        verdict: chosen, slower, too inaccurate, size only, impossible or failed.
+        nodes: operator -> how many, in the graph that the runtime executes.
+        left_float: layers with weights that it executes in float.
+        saturated: layers whose integer sums saturate on this CPU.
+        memory: peak resident bytes that running it adds.
+    """
 
     method: str
     verdict: str
@@ -148,6 +194,10 @@ class Trial:
     sqnr_db: float | None = None
     latencies: tuple[Latency, ...] = ()
     nodes: dict[str, int] = field(default_factory=dict)
+    runtime: str = "onnxruntime"
+    left_float: tuple[str, ...] = ()
+    saturated: tuple[str, ...] = ()
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -185,6 +235,9 @@ class Run:
     widths: tuple[LayerWidth, ...] = ()
     table: LatencyTable | None = None
     trials: tuple[Trial, ...] = ()
+    ranges: tuple[TensorRange, ...] = ()
+    sensitivity: tuple[LayerSensitivity, ...] = ()
+    repair: tuple[RepairStep, ...] = ()
     curves: tuple[Curve, ...] = ()
     notes: tuple[str, ...] = ()
     results: dict[str, Any] = field(default_factory=dict)

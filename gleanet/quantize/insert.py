@@ -2,7 +2,7 @@
 
 import itertools
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -24,7 +24,9 @@ _LINEAR = ("Gemm", "MatMul")
 _WEIGHTED = ("Conv", "ConvTranspose", *_LINEAR)
 
 
-def insert(prepared: onnx.ModelProto, ranges: Ranges, method: Method, source: onnx.ModelProto) -> onnx.ModelProto:
+def insert(
+    prepared: onnx.ModelProto, ranges: Ranges, method: Method, source: onnx.ModelProto, *, keep_float: Collection[str] = ()
+) -> onnx.ModelProto:
     """A quantized copy of ``prepared``.
 
     Args:
@@ -32,6 +34,7 @@ def insert(prepared: onnx.ModelProto, ranges: Ranges, method: Method, source: on
         ranges: of every activation, from :mod:`gleanet.quantize.calibrate`.
         method: what to write.
         source: the model as it was given; its metadata is carried over.
+        keep_float: names of further nodes that are not quantized.
 
     Raises:
         QuantizationError: ONNX Runtime's inserter cannot do it.
@@ -56,7 +59,7 @@ def insert(prepared: onnx.ModelProto, ranges: Ranges, method: Method, source: on
                 _TYPES[method.activation],
                 data,
                 [],
-                left_in_float(model, method),
+                [*left_in_float(model, method), *keep_float],
                 sorted({*QDQRegistry, *QLinearOpsRegistry}),
                 {},
             )
