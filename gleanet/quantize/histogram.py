@@ -111,7 +111,8 @@ class HistogramStream:
     def _fit(self) -> None:
         """Widen and move the bins until all values so far, and zero, lie inside."""
         low, high = np.minimum(self._low, 0.0), np.maximum(self._high, 0.0)
-        exponent = np.maximum(self._exponent, np.frexp((high - low) / self._capacity)[1] - 1)
+        needed = np.where(high > low, np.frexp((high - low) / self._capacity)[1] - 1, _NARROWEST)
+        exponent = np.maximum(self._exponent, needed)
         while (outside := _bin(high, exponent) - _bin(low, exponent) >= self._capacity).any():
             exponent = exponent + outside
         first = _bin(low, exponent).astype(np.int64)

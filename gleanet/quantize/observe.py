@@ -170,7 +170,7 @@ def rechunk(batches: Iterable[NDArray[Any]], size: int) -> Iterator[NDArray[Any]
 
 def _image_input(model: onnx.ModelProto) -> onnx.ValueInfoProto:
     constants = {tensor.name for tensor in model.graph.initializer}  # old files list these among the inputs too
-    (image,) = [value for value in model.graph.input if value.name not in constants]
+    image: onnx.ValueInfoProto = next(value for value in model.graph.input if value.name not in constants)
     return image
 
 
