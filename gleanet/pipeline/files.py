@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -61,7 +61,7 @@ class _Images:
     """What quantization looks at: calibration, selection and test images as the file takes them."""
 
     calibration: list[NDArray[Any]]
-    selection: list[tuple[NDArray[Any], NDArray[np.int64]]]
+    selection: Iterable[tuple[NDArray[Any], NDArray[np.int64]]]
     test: tuple[NDArray[Any], NDArray[np.int64]] | None
     data: Dataset | None
 
@@ -82,6 +82,7 @@ def quantize_file(settings: QuantizeSettings, *, out: Path | None = None, progre
             evaluate=images.selection,
             method=settings.quantizing.method,
             max_drop=100.0 if settings.random_data else settings.quantizing.max_drop,
+            look=settings.quantizing.selection,
             out=target,
             threads=settings.threads,
             seed=settings.seed,
@@ -101,8 +102,11 @@ def quantize_file(settings: QuantizeSettings, *, out: Path | None = None, progre
             data=described(images.data) if images.data else {},
             rows=tuple(rows),
             trials=choice.trials,
+            ranges=choice.ranges,
+            sensitivity=choice.sensitivity,
+            repair=choice.repair,
             notes=tuple(notes),
-            results={"quantization": {"method": choice.method, "reason": choice.reason}},
+            results={"quantization": {"method": choice.method, "reason": choice.reason, "float_nodes": choice.float_nodes}},
         )
         render(run, recorder.folder.folder)
         return run, choice
@@ -112,13 +116,19 @@ def _real_images(source: Path, settings: QuantizeSettings, progress: Progress) -
     assert settings.data is not None
     data = load(settings.data, progress=progress)
     drawn = samples(data, settings.quantizing.calibration, settings.quantizing.selection, settings.seed)
-    ready = [_as_input(source, part) for part in (drawn.calibration, drawn.selection, data.test)]
+    calibration, test = (_as_input(source, part) for part in (drawn.calibration, data.test))
     return _Images(
-        calibration=_split(ready[0]),
-        selection=list(zip(_split(ready[1]), _split(drawn.selection.labels), strict=True)),
-        test=(ready[2], data.test.labels),
+        calibration=_split(calibration),
+        selection=(batch for part in (drawn.selection, drawn.reserve) for batch in _labelled(source, part)),
+        test=(test, data.test.labels),
         data=data,
     )
+
+
+def _labelled(source: Path, images: ImageSet) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+    for start in range(0, len(images), BATCH):
+        part = images.subset(np.arange(start, min(start + BATCH, len(images))))
+        yield _as_input(source, part), part.labels
 
 
 def _random_images(source: Path, settings: QuantizeSettings) -> _Images:

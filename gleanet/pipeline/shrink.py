@@ -1,8 +1,9 @@
 """The main job: prune, recover, export, quantize, measure, report. One function a step, in the order of the work."""
 
 import copy
+import itertools
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from gleanet.pipeline.recording import Recorder, described, recorded, saved_sett
 from gleanet.pipeline.subject import BATCH, Samples, Subject, samples, subject
 from gleanet.pipeline.train import recipe_of, taught
 from gleanet.prune import WITHIN, Plan, carry_out, find_groups
-from gleanet.quantize import METHODS, USUAL_DROP, Choice, quantize
+from gleanet.quantize import METHODS, SHORTLIST, USUAL_DROP, Choice, quantize
 from gleanet.report import render
 from gleanet.train import fit
 
@@ -186,7 +187,8 @@ def _quantize(job: _Job) -> Choice:
     return quantize(
         job.path("model.onnx"),
         calibration=[x for x, _ in _batches(job, calibrate)],
-        evaluate=_batches(job, job.samples.selection),
+        evaluate=itertools.chain(_batches(job, job.samples.selection), _batches(job, job.samples.reserve)),
+        look=len(job.samples.selection),
         method=_methods(job),
         max_drop=None if setting.max_drop is None else min(setting.max_drop, USUAL_DROP),
         out=job.path("model.int8.onnx"),
@@ -201,12 +203,13 @@ def _methods(job: _Job) -> str:
     method = job.settings.quantizing.method
     if job.settings.pruning.budget[0] != "bytes" or method not in ("auto", "all"):
         return method
-    return ",".join(name for name, row in METHODS.items() if not row.pad and not row.float_head)
+    return ",".join(name for name in SHORTLIST if not METHODS[name].pad and not METHODS[name].float_head)
 
 
-def _batches(job: _Job, images: ImageSet) -> list[tuple[NDArray[Any], NDArray[np.int64]]]:
-    inputs = _inputs(job, images)
-    return [(inputs[start : start + BATCH], images.labels[start : start + BATCH]) for start in range(0, len(images), BATCH)]
+def _batches(job: _Job, images: ImageSet) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+    for start in range(0, len(images), BATCH):
+        part = images.subset(np.arange(start, min(start + BATCH, len(images))))
+        yield _inputs(job, part), part.labels
 
 
 def _inputs(job: _Job, images: ImageSet) -> NDArray[Any]:
@@ -230,12 +233,19 @@ def _conclude(job: _Job, plan: Plan, choice: Choice, rows: Sequence[tuple[str, s
     shortfall = _shortfall(settings, choice, table)
     results = {
         "files": {name: name for name in ARTEFACTS if job.path(name).is_file()},
-        "quantization": {"method": choice.method, "reason": choice.reason},
+        "quantization": {"method": choice.method, "reason": choice.reason, "float_nodes": choice.float_nodes},
         "plan": {name: getattr(plan, name) for name in _PLANNED},
     }
     notes = (_budget_note(plan, table), _recipe_note(job), choice.reason, *([shortfall] if shortfall else []))
     run = job.recorder.update(
-        rows=table, trials=choice.trials, status="below bar" if shortfall else "done", results=results, notes=tuple(n for n in notes if n)
+        rows=table,
+        trials=choice.trials,
+        ranges=choice.ranges,
+        sensitivity=choice.sensitivity,
+        repair=choice.repair,
+        status="below bar" if shortfall else "done",
+        results=results,
+        notes=tuple(n for n in notes if n),
     )
     for state in job.path(STEPS).glob("*.state"):  # the optimizer's memory is of no use to a run that is done
         state.unlink()

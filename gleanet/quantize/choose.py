@@ -1,35 +1,38 @@
-"""Try every method on this machine, measure each file, keep the fastest that is accurate enough, and say why the others lost."""
+"""Try methods on this machine, measure each file, keep the fastest whose accuracy is proved good enough, and say why the others lost."""
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 from numpy.typing import NDArray
 
-from gleanet.core.errors import GleanetError, QuantizationError, SettingsError
+from gleanet.core.errors import QuantizationError, SettingsError
 from gleanet.core.files import write_bytes
-from gleanet.core.host import cores
+from gleanet.core.host import machine
 from gleanet.core.progress import SILENT, Progress
-from gleanet.core.records import Accuracy, Latency, Trial
-from gleanet.core.stats import paired_change, sqnr_db, wilson
-from gleanet.measure.accuracy import check_images, logits_in_batches, predict
+from gleanet.core.records import Accuracy, Latency, LayerSensitivity, RepairStep, TensorRange, Trial
+from gleanet.core.stats import wilson
+from gleanet.measure.accuracy import check_images
 from gleanet.measure.metadata import metadata_of
-from gleanet.measure.runtime import Session, StrPath, one_line, open_session, read_model, serialize
+from gleanet.measure.runtime import Session, StrPath, open_session, read_model
 from gleanet.measure.timing import latency
-from gleanet.quantize.calibrate import Ranges, min_max
-from gleanet.quantize.insert import insert
-from gleanet.quantize.methods import Method, select
-from gleanet.quantize.prepare import images_of, labelled, prepare
-from gleanet.quantize.reasons import Verdicts, least_bound
+from gleanet.quantize.calibrate import calibrate
+from gleanet.quantize.cpu import about
+from gleanet.quantize.evaluation import Evaluation, predicted
+from gleanet.quantize.methods import CALIBRATORS, Method, impossible, select, with_calibrator
+from gleanet.quantize.prepare import images_of, prepare
+from gleanet.quantize.reasons import SAME_SPEED, USUAL_DROP, Verdicts, least_bound, speed_ratio
+from gleanet.quantize.saturation import chosen_note
+from gleanet.quantize.trial import Source, Tried, attempt, optimized_graph, seen
 
-PROBE = 64  # images on which the run with and without runtime optimizations are compared
 HOPELESS = 1.1  # a method this many times slower than the float file is not timed to the end
-SATURATION_DB = 6.0  # a loss of more than one bit of the logits between the two
+LOOK = 2000  # images that every method is judged on
+SAMPLES = 256  # calibration images kept for what looks at layers: saturation, sensitivity, biases
+REFINED = 2  # the other calibrators are tried on so many of the fastest methods
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,11 @@ class Choice:
     Attributes:
         path: the chosen file; None when no method qualifies.
         method: its name; None likewise.
-        trials: one record per method, in the order they were tried.
-        reason: one sentence in words.
-        float_accuracy, float_latencies: of the model as given, measured in the same minutes.
+        trials: one record per method, in the order they were tried; where all were asked for, then one per reason for what does not exist.
+        reason: why, in one paragraph, in terms of this machine's CPU.
+        float_accuracy, float_latencies, float_nodes: of the model as given, measured in the same minutes.
+        ranges: what calibration saw of each tensor, and what each calibrator makes of it.
+        sensitivity, repair: of the methods that had to be repaired.
     """
 
     path: Path | None
@@ -50,23 +55,40 @@ class Choice:
     reason: str
     float_accuracy: Accuracy | None = None
     float_latencies: tuple[Latency, ...] = ()
+    float_nodes: dict[str, int] = field(default_factory=dict)
+    ranges: tuple[TensorRange, ...] = ()
+    sensitivity: tuple[LayerSensitivity, ...] = ()
+    repair: tuple[RepairStep, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Source:
-    """The float model and everything about it that all methods share."""
+class _Bench:
+    """Where candidates are timed, and against what: the float file takes part in every round."""
 
-    path: Path
-    model: onnx.ModelProto
-    prepared: onnx.ModelProto
-    ranges: Ranges
-    images: NDArray[Any]
-    labels: NDArray[np.int64]
-    logits: NDArray[np.float32]
+    source: Source
+    folder: Path
+    threads: int
+    batches: Sequence[int]
+    seed: int
+    progress: Progress
 
-    @property
-    def hits(self) -> NDArray[np.bool_]:
-        return np.asarray(self.logits.argmax(axis=1) == self.labels)
+    def timed(self, tried: Sequence[Tried]) -> tuple[tuple[Latency, ...], list[Tried]]:
+        """Latencies of the float file, and the trials with theirs; files of one structure are timed once."""
+        first: dict[str, Path] = {}
+        for one in tried:
+            if one.file is not None:
+                first.setdefault(one.structure, one.file)
+        times = latency(
+            [self.source.path, *first.values()],
+            batches=self.batches,
+            threads=self.threads,
+            give_up=HOPELESS,
+            image_shape=tuple(self.source.evaluation.first.images.shape[1:]),
+            seed=self.seed,
+            progress=self.progress,
+        )
+        done = [one if one.file is None else replace(one, trial=replace(one.trial, latencies=times[first[one.structure]])) for one in tried]
+        return times[self.source.path], done
 
 
 def quantize(
@@ -79,21 +101,24 @@ def quantize(
     out: StrPath | None = None,
     threads: int = 1,
     batches: Sequence[int] = (1, 64),
+    look: int = LOOK,
     seed: int = 0,
     progress: Progress = SILENT,
 ) -> Choice:
-    """Quantize an ONNX classifier in several ways, measure all of them, keep the fastest whose accuracy drop is within ``max_drop``.
+    """Quantize an ONNX classifier in several ways, measure all of them, keep the fastest that is proved to lose at most ``max_drop``.
 
     Args:
         source: a float ONNX file with one image input.
         calibration: batches of images as the file takes them, float32 or uint8 [n, C, H, W]; arrays, torch tensors, or tuples that start
             with one. Read once, in constant memory; n may vary.
-        evaluate: batches (images, labels) to measure accuracy on; read once and kept.
-        method: ``auto``, ``all``, or names of :data:`gleanet.quantize.methods.METHODS` separated by commas.
-        max_drop: percentage points of accuracy that may be lost against the float file on the same images. None: one point, or, where
-            every method loses more, as much as the most accurate one loses.
+        evaluate: batches (images, labels) to measure accuracy on; read as far as needed, and kept.
+        method: ``auto`` (a short list, then other calibrators for the fastest), ``all`` (the whole grid), or names of
+            :data:`gleanet.quantize.methods.METHODS` separated by commas.
+        max_drop: percentage points of accuracy that may be lost against the float file on the same images; the whole 95 % interval of the
+            paired difference must stay within. None: one point, or, where every method loses more, as much as the best one may lose.
         out: where the chosen file goes: a path that ends in .onnx, or a folder (``<stem>.int8.onnx`` in it). Default: beside the source.
         threads, batches: how it will be run; speed is judged by the mean over these batch sizes of the time relative to the float file.
+        look: images that every method is judged on; more of ``evaluate`` are read for methods whose interval does not decide yet.
         seed: of the order in which the candidates are timed.
 
     Returns:
@@ -110,25 +135,34 @@ def quantize(
     if max_drop is not None and max_drop < 0:
         raise SettingsError(f"max_drop is in percentage points and not negative, got {max_drop}")
     target = _target(Path(source), out)
-    given = _prepare(Path(source), calibration, evaluate, threads, progress)
+    given = _prepare(Path(source), calibration, evaluate, look, threads, progress)
     with tempfile.TemporaryDirectory(prefix="gleanet-") as folder:
-        trials, files = _try_all(given, methods, Path(folder), progress)
-        shape = tuple(given.images.shape[1:])
-        paths = [given.path, *files.values()]
-        times = latency(paths, batches=batches, threads=threads, give_up=HOPELESS, image_shape=shape, seed=seed, progress=progress)
-        trials = [replace(t, latencies=times[files[t.method]]) if t.method in files else t for t in trials]
-        verdicts = Verdicts(times[given.path], least_bound(trials) if max_drop is None else max_drop)
+        bench = _Bench(given, Path(folder), threads, batches, seed, progress)
+        tried = _attempts(bench, methods)
+        base, tried = bench.timed(tried)
+        if method == "auto":
+            tried += _refined(bench, base, tried)
+        verdicts = Verdicts(base, least_bound([one.trial for one in tried]) if max_drop is None else max_drop)
+        tried = _decided(bench, verdicts, tried)
+        trials = [one.trial for one in tried]
         best = verdicts.best(trials)
+        machine_note = about(machine()["isa"], machine()["arch"])
+        reason = f"{verdicts.summary(best, trials)} {machine_note}"
         if best is not None:
-            write_bytes(target, files[best.method].read_bytes())
-        named = [verdicts.judge(t, best, str(target)) for t in trials]
+            file = next(one.file for one in tried if one.trial.method == best.method)
+            assert file is not None
+            write_bytes(target, file.read_bytes())
+            reason = f"{reason} {chosen_note(target, given.samples)}".rstrip()
+    named = [verdicts.judge(trial, best, str(target)) for trial in trials]
     return Choice(
         path=None if best is None else target,
         method=None if best is None else best.method,
-        trials=tuple(named),
-        reason=verdicts.summary(best, trials),
-        float_accuracy=wilson(int(given.hits.sum()), len(given.labels)),
-        float_latencies=times[given.path],
+        trials=(*named, *(_nonexistent() if method == "all" else ())),
+        reason=reason,
+        float_accuracy=wilson(int(given.evaluation.first.hits.sum()), len(given.evaluation.first.labels)),
+        float_latencies=base,
+        float_nodes=dict(sorted(Counter(node.op_type for node in optimized_graph(given.path).node).items())),
+        ranges=given.statistics.records(),
     )
 
 
@@ -140,85 +174,95 @@ def _target(source: Path, out: StrPath | None) -> Path:
     return given if given.suffix == ".onnx" and not given.is_dir() else given / name
 
 
-def _prepare(path: Path, calibration: Iterable[Any], evaluate: Iterable[Any], threads: int, progress: Progress) -> _Source:
+def _prepare(path: Path, calibration: Iterable[Any], evaluate: Iterable[Any], look: int, threads: int, progress: Progress) -> Source:
     """Everything that is done once for all methods."""
     model = read_model(path)
     session = open_session(path, threads=threads)
     prepared = prepare(model, path)
-    images, labels = labelled(evaluate)
-    logits = predict(path, images, threads=cores(), progress=progress)
-    if labels.min() < 0 or labels.max() >= logits.shape[1]:
-        raise SettingsError(f"labels go from {labels.min()} to {labels.max()}, but {path} has {logits.shape[1]} classes")
-    stream = _checked(session, images_of(calibration))
+    evaluation = Evaluation(path, evaluate, look, progress)
+    kept: list[NDArray[Any]] = []
+    stream = _kept(_checked(session, images_of(calibration)), kept)
     preprocess = metadata_of(model, path).preprocess
-    ranges = min_max(prepared, stream, file=path, preprocess=preprocess, threads=threads, progress=progress)
-    return _Source(path=path, model=model, prepared=prepared, ranges=ranges, images=images, labels=labels, logits=logits)
+    (statistics,) = calibrate([prepared], stream, file=path, preprocess=preprocess, threads=threads, progress=progress)
+    return Source(path, model, prepared, statistics, np.concatenate(kept), evaluation)
 
 
-def _checked(session: Session, batches: Iterable[NDArray[Any]]) -> Iterable[NDArray[Any]]:
+def _checked(session: Session, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
     for batch in batches:
         if len(batch):
             check_images(session, batch)
             yield batch
 
 
-def _try_all(given: _Source, methods: Sequence[Method], folder: Path, progress: Progress) -> tuple[list[Trial], dict[str, Path]]:
-    """A trial of every method, and the files of those that run."""
-    trials: list[Trial] = []
-    files: dict[str, Path] = {}
-    with progress.task("Quantize", len(methods), "methods") as advance:
+def _kept(batches: Iterable[NDArray[Any]], kept: list[NDArray[Any]]) -> Iterator[NDArray[Any]]:
+    """The same batches; their first images go into ``kept``."""
+    for batch in batches:
+        missing = SAMPLES - sum(map(len, kept))
+        if missing > 0:
+            kept.append(batch[:missing].copy())
+        yield batch
+
+
+def _attempts(bench: _Bench, methods: Sequence[Method]) -> list[Tried]:
+    tried: list[Tried] = []
+    with bench.progress.task("Quantize", len(methods), "methods") as advance:
         for candidate in methods:
-            file = folder / f"{candidate.name}.onnx"
-            trials.append(_try(given, candidate, file))
-            if trials[-1].verdict != "failed":
-                files[candidate.name] = file
+            tried.append(attempt(bench.source, candidate, bench.folder))
             advance(1)
-    if not files:
-        raise QuantizationError(f"no method gives a file of {given.path} that runs: {trials[0].method}: {trials[0].reason}")
-    return trials, files
+    if all(one.file is None for one in tried):
+        trial = tried[0].trial
+        raise QuantizationError(f"no method gives a file of {bench.source.path} that runs: {trial.method}: {trial.reason}")
+    return tried
 
 
-def _try(given: _Source, method: Method, file: Path) -> Trial:
-    """Write, open and run one method; a failure is a trial too."""
-    try:
-        file.write_bytes(serialize(insert(given.prepared, given.ranges, method, given.model)))
-        logits = predict(file, given.images, threads=cores())
-        nodes = node_counts(file)
-        note = _saturation(given, file, logits)
-    except GleanetError as error:
-        return Trial(method=method.name, verdict="failed", reason=one_line(error))
-    hits = np.asarray(logits.argmax(axis=1) == given.labels)
-    return Trial(
-        method=method.name,
-        verdict="tried",
-        reason=note,
-        bytes=file.stat().st_size,
-        accuracy=wilson(int(hits.sum()), len(hits)),
-        change=paired_change(hits, given.hits),
-        agreement=float(np.mean(logits.argmax(axis=1) == given.logits.argmax(axis=1))),
-        sqnr_db=min(sqnr_db(given.logits, logits), 200.0),  # JSON knows no infinity
-        nodes=nodes,
-    )
+def _refined(bench: _Bench, base: tuple[Latency, ...], tried: Sequence[Tried]) -> list[Tried]:
+    """The other calibrators on the fastest methods. They do the same work, so their times are known."""
+    able = sorted((one for one in tried if one.file is not None), key=lambda one: speed_ratio(base, one.trial.latencies))
+    names = {one.method.name for one in tried}
+    structures: dict[str, Tried] = {}
+    for one in able:  # of one structure, the one whose logits are the most precise
+        other = structures.setdefault(one.structure, one)
+        if (one.trial.sqnr_db or 0) > (other.trial.sqnr_db or 0):
+            structures[one.structure] = one
+    wanted = [
+        (variant, one.trial.latencies)
+        for one in list(structures.values())[:REFINED]
+        for calibrator in CALIBRATORS
+        if (variant := with_calibrator(one.method, calibrator)) is not None and variant.name not in names
+    ]
+    found: list[Tried] = []
+    with bench.progress.task("Quantize", len(wanted), "methods") as advance:
+        for method, times in wanted:
+            one = attempt(bench.source, method, bench.folder)
+            found.append(one if one.file is None else replace(one, trial=replace(one.trial, latencies=times)))
+            advance(1)
+    return found
 
 
-def _saturation(given: _Source, file: Path, logits: NDArray[np.float32]) -> str:
-    """A note when the optimized run strays from what the file says (the run without optimizations), as 16-bit saturation makes it do."""
-    session = open_session(file, optimize=False)
-    plain = np.concatenate(list(logits_in_batches(session, given.images[:PROBE], PROBE)))
-    meant, got = sqnr_db(given.logits[:PROBE], plain), sqnr_db(given.logits[:PROBE], logits[:PROBE])
-    if meant - got < SATURATION_DB:
-        return ""
-    return f"sums saturate on this CPU (logits {got:.0f} dB with runtime optimizations, {meant:.0f} dB without)"
+def _decided(bench: _Bench, verdicts: Verdicts, tried: Sequence[Tried]) -> list[Tried]:
+    """From the fastest on, methods that may be within the bound are judged on further images until their interval decides."""
+    done = {one.method.name: one for one in tried}
+    order = sorted((one for one in tried if one.file is not None), key=lambda one: speed_ratio(verdicts.base, one.trial.latencies))
+    limit = float("inf")
+    for one in order:
+        ratio = speed_ratio(verdicts.base, one.trial.latencies)
+        if ratio > limit:
+            break  # an as good one is faster already
+        while one.file is not None and verdicts.undecided(one.trial):
+            block = bench.source.evaluation.block(one.blocks)
+            if block is None:
+                break
+            one = seen(one, block, predicted(one.file, block))
+        done[one.method.name] = one
+        if verdicts.within(one.trial):
+            limit = min(limit, ratio * SAME_SPEED)
+    return [done[one.method.name] for one in tried]
 
 
-def node_counts(file: StrPath) -> dict[str, int]:
-    """Operator -> how many, in the graph that ONNX Runtime runs for ``file`` on this machine.
+def _nonexistent() -> Iterator[Trial]:
+    for reason, names in impossible().items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        yield Trial(method=f"{names[0]}{more}", verdict="impossible", reason=reason)
 
-    Raises:
-        ModelError: the runtime refuses it.
-    """
-    with tempfile.TemporaryDirectory(prefix="gleanet-") as folder:
-        optimized = Path(folder) / "optimized.onnx"
-        open_session(file, optimized=optimized)
-        counts = Counter(node.op_type for node in onnx.load(str(optimized)).graph.node)
-    return dict(sorted(counts.items()))
+
+__all__ = ["LOOK", "USUAL_DROP", "Choice", "quantize"]

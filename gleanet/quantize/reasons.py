@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from gleanet.core.records import Latency, Trial
+from gleanet.quantize.methods import METHODS
+from gleanet.quantize.trial import INTEGER_LAYERS
 
 SAME_SPEED = 1.02  # candidates within 2 % of the fastest are equally fast for all the timing can tell: then precision decides
-_FLOAT_LAYERS = ("Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "MatMul", "FusedMatMul")
-_INTEGER_LAYERS = ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 
 
 def speed_ratio(base: Sequence[Latency], other: Sequence[Latency]) -> float:
@@ -23,8 +23,8 @@ USUAL_DROP = 1.0
 
 
 def least_bound(trials: Sequence[Trial]) -> float:
-    """The bar where the user sets none: the usual one, or what the most accurate trial loses where all lose more. In points."""
-    drops = [-100 * t.change.delta for t in trials if t.verdict != "failed" and t.change is not None]
+    """The bar where the user sets none: the usual one, or what the best trial may lose where all may lose more. In points."""
+    drops = [-100 * t.change.low for t in trials if t.verdict != "failed" and t.change is not None]
     return max(USUAL_DROP, min(drops, default=USUAL_DROP))
 
 
@@ -35,9 +35,17 @@ class Verdicts:
     base: tuple[Latency, ...]
     max_drop: float
 
+    def within(self, trial: Trial) -> bool:
+        """Whether the whole interval of its loss stays within the bound: a small sample proves nothing."""
+        return trial.change is not None and -100 * trial.change.low <= self.max_drop + 1e-9
+
+    def undecided(self, trial: Trial) -> bool:
+        """Whether the bound lies between its loss and the end of the interval: more images may prove that it is within."""
+        return trial.change is not None and not self.within(trial) and -100 * trial.change.delta <= self.max_drop
+
     def best(self, trials: Sequence[Trial]) -> Trial | None:
         """The fastest trial within the bound; of those as fast, the one with the most precise logits. None when none qualifies."""
-        able = [t for t in trials if t.verdict != "failed" and self._within(t)]
+        able = [t for t in trials if t.verdict != "failed" and self.within(t)]
         if not able:
             return None
         limit = min(speed_ratio(self.base, t.latencies) for t in able) * SAME_SPEED
@@ -50,35 +58,38 @@ class Verdicts:
         note = f"; {trial.reason}" if trial.reason else ""
         if best is not None and trial.method == best.method:
             return replace(trial, verdict="chosen", file=file, reason=f"{self._speed(trial)}; {_accuracy(trial)}{note}")
-        if not self._within(trial):
-            return replace(trial, verdict="too inaccurate", reason=f"{_accuracy(trial)}, the limit is {self.max_drop:g} points{note}")
+        late = best is not None and speed_ratio(self.base, trial.latencies) > speed_ratio(self.base, best.latencies) * SAME_SPEED
+        if not self.within(trial) and not (late and self.undecided(trial)):
+            proof = ", which these images do not rule out" if self.undecided(trial) else ""
+            why = f"{_accuracy(trial)}, the limit is {self.max_drop:g} points{proof}"
+            return replace(trial, verdict="too inaccurate", reason=f"{why}{note}")
         assert best is not None
         winner = speed_ratio(self.base, best.latencies)
         if speed_ratio(self.base, trial.latencies) <= winner * SAME_SPEED and _precision(trial) <= _precision(best):
             why = f"as fast as {best.method} within the noise of timing, but its logits are less precise ({_db(trial)} against {_db(best)})"
         else:
             why = f"{self._speed(trial)}, {best.method} takes {winner:.2f}"
+        if trial.method in METHODS and METHODS[trial.method].size_only:
+            return replace(trial, verdict="size only", reason=f"saves bytes, the runtime computes in float: {why}{note}")
         return replace(trial, verdict="slower", reason=f"{why}{_left_in_float(trial)}{note}")
 
     def summary(self, best: Trial | None, trials: Sequence[Trial]) -> str:
         """The choice in one sentence."""
         tried = [t for t in trials if t.verdict != "failed"]
         if best is None:
-            nearest = max(tried, key=lambda t: t.change.delta if t.change else -math.inf)
+            nearest = max(tried, key=lambda t: t.change.low if t.change else -math.inf)
+            count = f"of {len(tried)} methods is" if len(tried) > 1 else "method is"
             return (
-                f"none of {len(tried)} methods stays within {self.max_drop:g} points; the nearest, {nearest.method}, {_accuracy(nearest)}: "
-                "raise max_drop, or calibrate with more images"
+                f"no{'ne' if len(tried) > 1 else ''} {count} sure to stay within {self.max_drop:g} points; the nearest, {nearest.method}, "
+                f"{_accuracy(nearest)}: raise max_drop, or give more images"
             )
-        able = sum(self._within(t) for t in tried)
+        able = sum(self.within(t) for t in tried)
         ratio = speed_ratio(self.base, best.latencies)
         slow = " It is slower than the float file on this machine: only the size is gained." if ratio > 1 else ""
         return (
             f"{best.method} is the fastest of {able} methods within {self.max_drop:g} points ({len(trials)} tried): "
             f"{self._speed(best)}; {_accuracy(best)}.{slow}"
         )
-
-    def _within(self, trial: Trial) -> bool:
-        return trial.change is not None and -100 * trial.change.delta <= self.max_drop + 1e-9
 
     def _speed(self, trial: Trial) -> str:
         base = {record.batch: record.p50_ms for record in self.base}
@@ -100,8 +111,8 @@ def _precision(trial: Trial) -> float:
 
 def _left_in_float(trial: Trial) -> str:
     """A clause on layers that ONNX Runtime runs in float although the file has them quantized."""
-    left = sum(trial.nodes.get(kind, 0) for kind in _FLOAT_LAYERS)
-    total = left + sum(trial.nodes.get(kind, 0) for kind in _INTEGER_LAYERS)
+    left = len(trial.left_float)
+    total = left + sum(trial.nodes.get(kind, 0) for kind in INTEGER_LAYERS)
     return f": ONNX Runtime runs {left} of its {total} layers in float" if left > 1 else ""
 
 

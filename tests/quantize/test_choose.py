@@ -1,5 +1,6 @@
 """The choice keeps its bound, says why the others lost, and leaves whole files or none."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from gleanet.export import export_onnx
 from gleanet.measure import predict, read_metadata
 from gleanet.nn import build
 from gleanet.quantize import quantize
+from gleanet.quantize.methods import METHODS, impossible
 from gleanet.quantize.reasons import Verdicts
 from tests.tiny_onnx import convnet, floats, save
 
@@ -64,13 +66,68 @@ def test_impossible_bound_gives_no_file_and_says_so(tmp_path: Path) -> None:
     y = labels(source)
     choice = quantize(source, calibration=[X], evaluate=[(X, y)], method="u8s8,u8s8-7bit", max_drop=0, batches=(1,))
     assert (choice.path, choice.method) == (None, None)
-    assert "none of 2 methods stays within 0 points" in choice.reason
+    assert "none of 2 methods is sure to stay within 0 points" in choice.reason
     for trial in choice.trials:
         assert trial.verdict == "too inaccurate"
         assert "the limit is 0 points" in trial.reason
         assert "loses" in trial.reason
     assert old.read_bytes() == b"precious"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_small_sample_proves_nothing_and_more_images_are_looked_at(source: Path) -> None:
+    """The quantized file repeats nearly every answer: 200 images cannot prove a loss below one point, 4,000 can."""
+    x = floats(4000)
+    y = np.asarray(predict(source, x).argmax(1))
+    batches = [(x[i : i + 100], y[i : i + 100]) for i in range(0, len(x), 100)]
+    few = quantize(source, calibration=[X], evaluate=batches[:2], method="u8s8-channel", max_drop=1, batches=(1,), look=200)
+    assert few.path is None
+    (trial,) = few.trials
+    assert trial.change is not None
+    assert trial.change.delta >= -0.01 > trial.change.low
+    assert "which these images do not rule out" in trial.reason
+    read: list[int] = []
+
+    def stream() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for number, batch in enumerate(batches):
+            read.append(number)
+            yield batch
+
+    many = quantize(
+        source,
+        calibration=[X],
+        evaluate=stream(),
+        method="u8s8-channel",
+        max_drop=1,
+        batches=(1,),
+        look=200,
+    )
+    (trial,) = many.trials
+    assert trial.verdict == "chosen"
+    assert trial.change is not None
+    assert trial.change.low >= -0.01
+    assert 2 < len(read) == trial.change.n // 100 < len(batches), "reads until the interval decides, and no further"
+
+
+def test_files_of_one_structure_are_timed_once_and_calibrators_do_not_change_it(source: Path) -> None:
+    names = "u8s8,u8s8-mse,u8s8-entropy,u8s8-head"
+    choice = quantize(source, calibration=[X], evaluate=[(X, labels(source))], method=names, max_drop=50, batches=(1,))
+    times = {t.method: t.latencies for t in choice.trials}
+    assert times["u8s8"] == times["u8s8-mse"] == times["u8s8-entropy"]
+    assert times["u8s8-head"] != times["u8s8"]
+    assert {record.tensor for record in choice.ranges} >= {"x", "a.relu", "b.relu"}
+    assert set(choice.ranges[0].ranges) == {"min-max", "percentile", "entropy", "mse"}
+    assert choice.float_nodes["GlobalAveragePool"] == 1
+
+
+def test_all_lists_what_does_not_exist_with_its_reason(source: Path) -> None:
+    choice = quantize(source, calibration=[X[:20]], evaluate=[(X, labels(source))], method="all", max_drop=50, batches=(1,))
+    verdicts = {t.method: t.verdict for t in choice.trials}
+    assert set(METHODS) <= set(verdicts)
+    assert not [t for t in choice.trials if t.verdict == "failed"]
+    assert sum(verdict == "impossible" for verdict in verdicts.values()) == len(impossible())
+    assert verdicts["weights8"] == "size only"
+    assert "QLinearConv" in next(t.reason for t in choice.trials if t.method.startswith("u16s8-qop"))
 
 
 def test_out_may_be_a_folder_or_a_file(source: Path) -> None:
@@ -105,15 +162,16 @@ def test_bad_input_is_refused(source: Path) -> None:
     assert {p.name for p in source.parent.iterdir()} == {"m.onnx", "broken.onnx"}
 
 
-def trial(method: str, p50: float, delta: float, sqnr: float) -> Trial:
+def trial(method: str, p50: float, delta: float, sqnr: float, width: float = 0.0) -> Trial:
     return Trial(
         method=method,
         verdict="tried",
         reason="",
-        change=Change(delta=delta, low=delta - 0.01, high=delta + 0.01, n=100),
+        change=Change(delta=delta, low=delta - width, high=delta + width, n=100),
         sqnr_db=sqnr,
         latencies=(Latency(batch=1, threads=1, repeats=9, p50_ms=p50, p90_ms=p50),),
         nodes={"Conv": 2, "QLinearConv": 3},
+        left_float=("a", "b"),
     )
 
 
@@ -135,6 +193,11 @@ def test_the_fastest_within_the_bound_wins_and_ties_go_to_precision() -> None:
     assert "less precise (20.0 dB against 30.0 dB)" in judged["rough"].reason
     assert "1.5 ms at batch 1 (float 2): 0.75 of the float time, fine takes 0.51" in judged["late"].reason
     assert "runs 2 of its 5 layers in float" in judged["late"].reason
+    unsure = trial("unsure", 0.4, -0.001, 60, width=0.01)
+    assert verdicts.undecided(unsure)
+    assert verdicts.best([unsure, *trials]) == best
+    assert verdicts.judge(unsure, best, "f.onnx").verdict == "too inaccurate"
+    assert verdicts.judge(replace(unsure, latencies=trials[3].latencies), best, "f.onnx").verdict == "slower"
     failed = replace(trials[0], verdict="failed", reason="no kernel", change=None)
     assert verdicts.judge(failed, best, "f.onnx") == failed
     assert verdicts.best([failed]) is None

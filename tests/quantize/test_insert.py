@@ -1,5 +1,6 @@
 """The written file is valid, small, keeps names and metadata, and computes nearly what the float file computes."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from gleanet.measure import predict
 from gleanet.measure.graph import PADDED
 from gleanet.quantize.calibrate import min_max
 from gleanet.quantize.insert import insert
-from gleanet.quantize.methods import METHODS, select
+from gleanet.quantize.methods import METHODS, SHORTLIST, impossible, select, with_calibrator
 from gleanet.quantize.prepare import prepare
+from gleanet.quantize.trial import INTEGER_LAYERS, node_counts
 from tests.tiny_onnx import convnet, floats, save
 
 FILE = Path("m.onnx")
@@ -31,16 +33,47 @@ def precision(model: onnx.ModelProto, name: str, folder: Path, x: np.ndarray = X
     return sqnr_db(predict(a, x), predict(b, x))
 
 
-@pytest.mark.parametrize("name", METHODS)
+# calibrators change ranges and nothing that is written; they are compared with references in test_thresholds.py
+DISTINCT = [name for name, method in METHODS.items() if method.calibrator == "min-max"]
+PLAIN = [name for name in DISTINCT if METHODS[name].mode == "static" and METHODS[name].format == "QDQ"]
+
+
+@pytest.mark.parametrize("name", DISTINCT)
 def test_every_method_gives_a_valid_precise_file(name: str, tmp_path: Path) -> None:
+    method = METHODS[name]
     model = quantized(convnet(metadata={"gleanet.classes": '["a"]', "other": "kept"}), name)
     onnx.checker.check_model(model, full_check=True)
     assert {e.key: e.value for e in model.metadata_props if e.key != PADDED} == {"gleanet.classes": '["a"]', "other": "kept"}
-    assert {e.domain for e in model.opset_import} == {""}
-    assert precision(convnet(), name, tmp_path) >= (20 if METHODS[name].reduce_range else 25)
+    assert {e.domain for e in model.opset_import} <= {"", "com.microsoft"}
+    assert {node.domain for node in model.graph.node} >= {e.domain for e in model.opset_import if e.domain}
+    least = 5 if method.weight == "int4" else 20 if method.reduce_range else 60 if method.mode == "float16" else 25
+    assert precision(convnet(), name, tmp_path) >= least
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize(("name", "kinds"), [("u8s8-channel-qop", {"QLinearConv": 3, "QGemm": 1}), ("dynamic-u8u8", {"ConvInteger": 3})])
+def test_integer_operators_keep_the_names_of_layers_and_weights(name: str, kinds: dict[str, int]) -> None:
+    model = quantized(convnet(), name)
+    found = [node.op_type for node in model.graph.node]
+    assert {kind: found.count(kind) for kind in kinds} == kinds
+    assert {"a", "b", "c"} <= {node.name for node in model.graph.node}
+    assert {"a.weight", "b.weight", "c.weight"} <= {t.name for t in model.graph.initializer}
+
+
+@pytest.mark.parametrize(("name", "share"), [("weights8", 0.3), ("weights8-channel", 0.3), ("weights4", 0.2), ("float16", 0.55)])
+def test_size_only_methods_store_less_and_compute_in_float(name: str, share: float, tmp_path: Path) -> None:
+    source = convnet(channels=64)
+    model = quantized(source, name)
+    assert len(model.SerializeToString()) < share * len(source.SerializeToString())
+    arrays = {t.name: numpy_helper.to_array(t) for t in source.graph.initializer}
+    if name == "weights8-channel":  # what is stored is the nearest of 255 levels, channel by channel
+        stored = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+        scale = {n.input[0]: stored[n.input[1]] for n in model.graph.node if n.op_type == "DequantizeLinear"}["b.weight"]
+        error = np.abs(stored["b.weight"] * scale[:, None, None, None] - arrays["b.weight"])
+        assert (error <= scale[:, None, None, None] / 2 * 1.001).all()
+    assert not set(node_counts(save(model, tmp_path / "m.onnx"))) & {*INTEGER_LAYERS, "QLinearAdd"}
+
+
+@pytest.mark.parametrize("name", PLAIN)
 def test_types_are_those_of_the_method(name: str) -> None:
     method, model = METHODS[name], quantized(convnet(), name)
     arrays = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
@@ -102,7 +135,34 @@ def test_a_quantized_model_is_not_quantized_again() -> None:
 
 def test_method_names() -> None:
     assert select("u8u8, u8s8,u8u8") == (METHODS["u8u8"], METHODS["u8s8"])
-    assert select("all") == select("auto") == tuple(METHODS.values())
+    assert select("all") == tuple(METHODS.values())
+    assert [method.name for method in select("auto")] == list(SHORTLIST)
+    assert len(METHODS) == len({method.name for method in METHODS.values()})
     for wrong in ("int4", "", "u8s8,nope"):
         with pytest.raises(SettingsError, match=r"unknown quantization method .* u8s8, u8s8-channel"):
             select(wrong)
+
+
+def test_combinations_that_do_not_exist_say_why() -> None:
+    groups = impossible()
+    assert not {name for names in groups.values() for name in names} & set(METHODS)
+    for name, why in (
+        ("s8u8", "no kernels"),
+        ("u16s8-qop", "QDQ pairs"),
+        ("dynamic-s8s8", "uint8 and nothing else"),
+        ("u8u8-7bit", "7-bit"),
+    ):
+        (reason,) = [reason for reason, names in groups.items() if name in names]
+        assert why in reason
+        with pytest.raises(SettingsError, match=f"there is no quantization method {name}: .*{why}"):
+            select(name)
+
+
+def test_the_same_method_with_other_ranges() -> None:
+    for method in METHODS.values():
+        other = with_calibrator(method, "mse")
+        if method.mode != "static" or method.activation == "uint16":
+            assert other is None
+        else:
+            assert other is not None
+            assert replace(other, calibrator=method.calibrator, name=method.name) == method

@@ -1,0 +1,139 @@
+"""One method tried: its file written, opened, run on the first look of images, its nodes counted."""
+
+import hashlib
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from gleanet.core.errors import GleanetError
+from gleanet.core.records import Trial
+from gleanet.core.stats import paired_change, sqnr_db, wilson
+from gleanet.measure.runtime import StrPath, one_line, open_session, serialize
+from gleanet.quantize.calibrate import Statistics
+from gleanet.quantize.evaluation import Block, Evaluation, predicted
+from gleanet.quantize.insert import WEIGHTED, insert
+from gleanet.quantize.methods import Method
+from gleanet.quantize.saturation import named, saturated_layers, strays
+
+FLOAT_LAYERS = (*WEIGHTED, "FusedConv", "NhwcFusedConv", "FusedMatMul")
+INTEGER_LAYERS = ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
+MOST_DB = 200.0  # JSON knows no infinity
+
+
+@dataclass(frozen=True)
+class Source:
+    """The float model and what all methods share: it is calibrated once."""
+
+    path: Path
+    model: onnx.ModelProto
+    prepared: onnx.ModelProto
+    statistics: Statistics
+    samples: NDArray[Any]  # some calibration images, as the file takes them
+    evaluation: Evaluation
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A trial, the file it is about, what the file is called after, and which images it has been judged on.
+
+    Attributes:
+        structure: files of the same structure do the same work, whatever their weights and scales: one is timed for all of them.
+        hits: [N] bool, N images of the blocks seen so far.
+        meant: [N] bool, the same of the float model.
+    """
+
+    trial: Trial
+    method: Method
+    file: Path | None = None
+    structure: str = ""
+    hits: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    meant: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    blocks: int = 0
+
+
+def attempt(source: Source, method: Method, folder: Path) -> Tried:
+    """Write, open and run one method; a failure is a trial too."""
+    try:
+        model = insert(source.prepared, source.statistics.ranges(method.calibrator), method, source.model)
+    except GleanetError as error:
+        return failed(method, error)
+    return judge_file(source, method, model, folder)
+
+
+def judge_file(source: Source, method: Method, model: onnx.ModelProto, folder: Path) -> Tried:
+    """The same for a quantized model that is made already."""
+    file, first = folder / f"{method.name}.onnx", source.evaluation.first
+    try:
+        file.write_bytes(serialize(model))
+        logits = predicted(file, first)
+        ran = optimized_graph(file)
+        note, layers = _saturation(source, file, first, logits)
+    except GleanetError as error:
+        return failed(method, error)
+    trial = Trial(
+        method=method.name,
+        verdict="tried",
+        reason=note,
+        bytes=file.stat().st_size,
+        agreement=float(np.mean(logits.argmax(axis=1) == first.logits.argmax(axis=1))),
+        sqnr_db=min(sqnr_db(first.logits, logits), MOST_DB),
+        nodes=dict(sorted(Counter(node.op_type for node in ran.node).items())),
+        left_float=tuple(node.name or node.output[0] for node in ran.node if node.op_type in FLOAT_LAYERS),
+        saturated=layers,
+    )
+    return seen(Tried(trial, method, file, structure(model)), first, logits)
+
+
+def failed(method: Method, error: GleanetError) -> Tried:
+    return Tried(Trial(method=method.name, verdict="failed", reason=one_line(error)), method)
+
+
+def seen(tried: Tried, block: Block, logits: NDArray[np.float32]) -> Tried:
+    """``tried`` with another block of images counted."""
+    hits = np.concatenate([tried.hits, logits.argmax(axis=1) == block.labels])
+    meant = np.concatenate([tried.meant, block.hits])
+    trial = replace(tried.trial, accuracy=wilson(int(hits.sum()), len(hits)), change=paired_change(hits, meant))
+    return replace(tried, trial=trial, hits=hits, meant=meant, blocks=tried.blocks + 1)
+
+
+def structure(model: onnx.ModelProto) -> str:
+    """A digest of the graph and of the types and shapes of its constants, not of their values."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    for tensor in bare.graph.initializer:
+        kind, dims = tensor.data_type, tuple(tensor.dims)
+        tensor.CopyFrom(onnx.TensorProto(data_type=kind, dims=dims, name=tensor.name))
+    return hashlib.sha256(serialize(bare)).hexdigest()
+
+
+def optimized_graph(file: StrPath) -> onnx.GraphProto:
+    """The graph that ONNX Runtime runs for ``file`` on this machine.
+
+    Raises:
+        ModelError: the runtime refuses it.
+    """
+    with tempfile.TemporaryDirectory(prefix="gleanet-") as folder:
+        optimized = Path(folder) / "optimized.onnx"
+        open_session(file, optimized=optimized)
+        return onnx.load(str(optimized), load_external_data=False).graph
+
+
+def node_counts(file: StrPath) -> dict[str, int]:
+    """Operator -> how many, in the graph that ONNX Runtime runs for ``file`` on this machine. Raises as :func:`optimized_graph`."""
+    return dict(sorted(Counter(node.op_type for node in optimized_graph(file).node).items()))
+
+
+def _saturation(source: Source, file: Path, block: Block, logits: NDArray[np.float32]) -> tuple[str, tuple[str, ...]]:
+    """A note, and the layers, when the optimized run strays from what the file says, as sums that saturate make it do."""
+    found = strays(file, block, logits)
+    if found is None:
+        return "", ()
+    layers = saturated_layers(file, block.images)
+    where = f" in {named(layers)}" if layers else ""
+    return f"sums saturate on this CPU{where} (logits {found[0]:.0f} dB with runtime optimizations, {found[1]:.0f} dB without)", layers
