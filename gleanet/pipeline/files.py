@@ -20,7 +20,7 @@ from gleanet.export import Exported, export_onnx
 from gleanet.measure import compare, open_session, read_metadata
 from gleanet.nn import architecture_of, build
 from gleanet.pipeline.recording import described, recorded
-from gleanet.pipeline.subject import BATCH, samples
+from gleanet.pipeline.subject import BATCH, in_batches, samples
 from gleanet.quantize import Choice, quantize
 from gleanet.report import render
 
@@ -119,15 +119,14 @@ def _real_images(source: Path, settings: QuantizeSettings, progress: Progress) -
     calibration, test = (_as_input(source, part) for part in (drawn.calibration, data.test))
     return _Images(
         calibration=_split(calibration),
-        selection=(batch for part in (drawn.selection, drawn.reserve) for batch in _labelled(source, part)),
+        selection=(batch for part in (drawn.selection, drawn.reserve) if part is not None for batch in _labelled(source, part)),
         test=(test, data.test.labels),
         data=data,
     )
 
 
 def _labelled(source: Path, images: ImageSet) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
-    for start in range(0, len(images), BATCH):
-        part = images.subset(np.arange(start, min(start + BATCH, len(images))))
+    for part in in_batches(images):
         yield _as_input(source, part), part.labels
 
 

@@ -23,7 +23,7 @@ from gleanet.measure import compare
 from gleanet.nn import load, save
 from gleanet.pipeline.planning import planned, without_times
 from gleanet.pipeline.recording import Recorder, described, recorded, saved_settings
-from gleanet.pipeline.subject import BATCH, Samples, Subject, samples, subject
+from gleanet.pipeline.subject import Samples, Subject, in_batches, samples, subject
 from gleanet.pipeline.train import recipe_of, taught
 from gleanet.prune import WITHIN, Plan, carry_out, find_groups
 from gleanet.quantize import METHODS, SHORTLIST, USUAL_DROP, Choice, quantize
@@ -206,9 +206,8 @@ def _methods(job: _Job) -> str:
     return ",".join(name for name in SHORTLIST if not METHODS[name].pad and not METHODS[name].float_head)
 
 
-def _batches(job: _Job, images: ImageSet) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
-    for start in range(0, len(images), BATCH):
-        part = images.subset(np.arange(start, min(start + BATCH, len(images))))
+def _batches(job: _Job, images: ImageSet | None) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
+    for part in [] if images is None else in_batches(images):
         yield _inputs(job, part), part.labels
 
 

@@ -1,5 +1,6 @@
 """What a command works on: a network, the data it is judged by, and the device."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,12 +47,18 @@ class Subject:
         """The same in batches on the device, each with its labels int64 [B]."""
         return [
             (torch.from_numpy(to_input(part.images, self.preprocess)).to(self.device), torch.from_numpy(part.labels).to(self.device))
-            for part in (images.subset(np.arange(start, min(start + BATCH, len(images)))) for start in range(0, len(images), BATCH))
+            for part in in_batches(images)
         ]
 
     def calibration(self, images: ImageSet, criterion: str | None) -> list[object]:
         """Batches for choosing channels: with labels for the criterion that looks at them, and for no other."""
         return [*(self.labelled(images) if criterion == "taylor" else self.batches(images))]
+
+
+def in_batches(images: ImageSet) -> Iterator[ImageSet]:
+    """Consecutive parts of at most ``BATCH`` images."""
+    for start in range(0, len(images), BATCH):
+        yield images.subset(np.arange(start, min(start + BATCH, len(images))))
 
 
 def subject(settings: ShrinkSettings | TrainSettings | PruneSettings, *, activation: str | None = None, progress: Progress) -> Subject:
@@ -94,7 +101,7 @@ class Samples:
 
     calibration: ImageSet
     selection: ImageSet
-    reserve: ImageSet  # looked at only for methods between which the selection does not decide
+    reserve: ImageSet | None  # looked at only for methods on which the selection does not decide; None where no image is left
 
 
 def samples(data: Dataset, calibrate: int, select: int, seed: int) -> Samples:
@@ -108,4 +115,5 @@ def samples(data: Dataset, calibrate: int, select: int, seed: int) -> Samples:
     cut = min(first, len(drawn) - 1) if len(drawn) > 1 else 1
     end = min(cut + select, len(drawn))
     chosen = np.arange(cut, end) if end > cut else np.arange(cut)
-    return Samples(drawn.subset(np.arange(cut)), drawn.subset(chosen), drawn.subset(np.arange(end, len(drawn))))
+    reserve = drawn.subset(np.arange(end, len(drawn))) if end < len(drawn) else None
+    return Samples(drawn.subset(np.arange(cut)), drawn.subset(chosen), reserve)
