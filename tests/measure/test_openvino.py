@@ -1,9 +1,6 @@
 """OpenVINO computes what the file says, in the precision that the file says, and refuses in one line. Skipped where it is not installed."""
 
-import os
 import platform
-import subprocess
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -90,7 +87,7 @@ def test_what_it_cannot_run_is_said_in_one_line(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=words) as caught:
             open_session(save(file, tmp_path / "m.onnx"), runtime="openvino")
         assert "\n" not in str(caught.value)
-        assert ".cpp" not in str(caught.value)
+        assert "src/" not in str(caught.value)
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
@@ -110,7 +107,7 @@ def test_a_shape_that_only_the_graph_refuses(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"m\.onnx: ") as caught:
         open_session(path, runtime="openvino").run(np.zeros((1, 4), np.float32))
     assert "\n" not in str(caught.value)
-    assert ".cpp" not in str(caught.value)
+    assert "src/" not in str(caught.value)
 
 
 def test_external_data_outside_the_folder_is_refused_first(tmp_path: Path) -> None:
@@ -146,12 +143,3 @@ def test_a_comparison_across_runtimes(tmp_path: Path) -> None:
     assert (theirs.change.delta, theirs.accuracy) == (0, ours.accuracy)
     assert theirs.speedup["1"] == pytest.approx(ours.latencies[0].p50_ms / theirs.latencies[0].p50_ms)
     assert third.agreement == np.mean(predict(other, X).argmax(1) == predict(path, X).argmax(1))
-
-
-def test_nothing_reports_that_it_is_used(tmp_path: Path) -> None:
-    """OpenVINO would, when it is imported: it leaves an identifier in the home folder and calls home from a process of its own."""
-    code = "import sys; from gleanet.measure.runtimes import load; load('openvino'); print('openvino_telemetry' in sys.modules)"
-    home = {**os.environ, "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([sys.executable, "-c", code], env=home, capture_output=True, text=True, timeout=60, check=True)
-    assert done.stdout.strip() == "False"
-    assert not (tmp_path / "intel").exists()
