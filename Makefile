@@ -57,7 +57,7 @@ $(STAMP):
 	if [ -z "$$python" ]; then \
 	    echo "gleanet needs Python 3.11 or newer with venv, and found none: install it (Debian: apt install python3-venv) or set PYTHON" >&2; exit 2; \
 	fi; \
-	echo "Installing into $(VENV) with $$($$python --version): about 1.7 GB on disk, once"; \
+	echo "Installing into $(VENV) with $$($$python --version): about 1.9 GB on disk, once"; \
 	$$python -m venv $(VENV)
 	$(PIP) install --no-deps $(if $(TORCH_INDEX),--retries 0 --timeout 15 --extra-index-url $(TORCH_INDEX)) -c constraints.txt torch
 	$(PIP) install -c constraints.txt hatchling editables

@@ -4,6 +4,7 @@ This file is the table of contents of the public API. It is lazy: ``import glean
 in ``_HOMES`` when it is first used. `tests/test_public_names.py` holds the names.
 """
 
+import os
 import sys
 from importlib import import_module
 from types import ModuleType
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from gleanet.quantize import quantize as quantize
 
     __version__: str
+
+# ONNX Runtime 1.32 and later report their use to Microsoft while they run, also while we time them; it reads this when it is imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __all__ = [
     "FCR",

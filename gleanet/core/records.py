@@ -66,7 +66,11 @@ class Latency:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured of one file. ``macs``: multiply-accumulates of one image, from the graph; ``memory``: peak resident bytes."""
+    """What was measured of one file.
+
+    ``macs``: multiply-accumulates of one image, from the graph; ``memory``: peak resident bytes that opening and running the file adds,
+    at the largest batch that was timed.
+    """
 
     file: str
     runtime: str

@@ -3,9 +3,11 @@ from gleanet.measure.compare import compare as compare
 from gleanet.measure.graph import LayerCost as LayerCost
 from gleanet.measure.graph import graph_cost as graph_cost
 from gleanet.measure.graph import graph_layers as graph_layers
+from gleanet.measure.memory import peak_memory as peak_memory
 from gleanet.measure.metadata import Metadata as Metadata
 from gleanet.measure.metadata import read_metadata as read_metadata
-from gleanet.measure.runtime import open_session as open_session
 from gleanet.measure.runtime import read_model as read_model
+from gleanet.measure.runtimes import Candidate as Candidate
+from gleanet.measure.runtimes import open_session as open_session
 from gleanet.measure.timing import latency as latency
 from gleanet.measure.widths import width_times as width_times

@@ -10,13 +10,20 @@ from gleanet.core.errors import DataError
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Preprocess
 from gleanet.measure.metadata import read_metadata
-from gleanet.measure.runtime import Session, StrPath, open_session
+from gleanet.measure.runtimes import DEFAULT, Candidate, open_session
+from gleanet.measure.session import Session, StrPath
 
 
 def predict(
-    path: StrPath, inputs: NDArray[Any], *, threads: int = 1, batch_size: int = 250, progress: Progress = SILENT
+    path: StrPath | Candidate,
+    inputs: NDArray[Any],
+    *,
+    threads: int = 1,
+    batch_size: int = 250,
+    runtime: str = DEFAULT,
+    progress: Progress = SILENT,
 ) -> NDArray[np.float32]:
-    """Logits [N, K] float32 of ``inputs`` [N, C, H, W], computed by ONNX Runtime.
+    """Logits [N, K] float32 of ``inputs`` [N, C, H, W], computed by ``runtime`` (or that of the candidate).
 
     ``inputs`` are what the file takes: float32 (normalised) or uint8 (pixels). uint8 pixels for a file that takes float are normalised
     as its metadata says. N need not be a multiple of the batch size; a file with a fixed batch gets its last batch padded.
@@ -24,8 +31,9 @@ def predict(
     Raises:
         DataError: another type or image shape than the file takes, or no image.
         ModelError: the file cannot be read or run.
+        SettingsError: an unknown runtime, or one that is not installed.
     """
-    session = open_session(path, threads=threads)
+    session = open_session(path, threads=threads, runtime=runtime)
     with progress.task(f"Predict {session.path.name}", len(inputs), "images") as advance:
         parts = []
         for batch in logits_in_batches(session, inputs, batch_size):

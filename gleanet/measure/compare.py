@@ -1,6 +1,8 @@
 """Files side by side: what each costs, how often it is right, how fast it runs, all against one baseline."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,49 +16,74 @@ from gleanet.core.records import Latency, Measurement
 from gleanet.core.stats import paired_change, wilson
 from gleanet.measure.accuracy import predict
 from gleanet.measure.graph import graph_cost
-from gleanet.measure.runtime import StrPath, check_external, read_model, runtime_name
+from gleanet.measure.memory import peak_memory
+from gleanet.measure.runtime import check_external, read_model
+from gleanet.measure.runtimes import DEFAULT, Candidate, candidate, load
+from gleanet.measure.session import StrPath
 from gleanet.measure.timing import latency
 
 
 def compare(
-    paths: Sequence[StrPath],
+    paths: Sequence[StrPath | Candidate],
     *,
     inputs: NDArray[Any] | None,
     labels: NDArray[np.int64] | None,
-    baseline: StrPath,
+    baseline: StrPath | Candidate,
     batches: Sequence[int] = (1, 64),
     threads: int = 1,
+    runtime: str = DEFAULT,
     progress: Progress = SILENT,
 ) -> tuple[Measurement, ...]:
     """Measure ONNX files on the same images and in the same minutes.
 
     Args:
-        paths: the files; the result keeps their order.
-        inputs: [N, C, H, W], what the files take (float32), or uint8 pixels; None: structure and time only.
+        paths: the files, or files with the runtime of each; the result keeps their order.
+        inputs: [N, C, H, W], what the files take (float32), or uint8 pixels; None: structure, time and memory only.
         labels: [N] int64; None: agreement with the baseline, but no accuracy.
         baseline: the file that changes, agreement and speed-up refer to; measured too when it is not among ``paths``.
-        batches, threads: for the latencies, see :func:`gleanet.measure.timing.latency`.
+        batches, threads: for the latencies, see :func:`gleanet.measure.timing.latency`; the memory is that at the largest batch.
+        runtime: of the files that do not say theirs.
 
     Returns:
         per file: MACs and parameters counted from its graph, bytes on disk (external data included), accuracy with its Wilson interval,
-        paired change and top-1 agreement against the baseline (None for the baseline itself), latencies, and the speed-up by batch size.
+        paired change and top-1 agreement against the baseline (None for the baseline itself), latencies, the speed-up by batch size, and
+        peak memory (:func:`gleanet.measure.memory.peak_memory`).
 
     Raises:
         DataError: images and labels do not fit each other or a file.
         ModelError: a file cannot be read or run.
+        SettingsError: an unknown runtime, or one that is not installed.
     """
     if inputs is not None and labels is not None and len(inputs) != len(labels):
         raise DataError(f"{len(inputs)} images but {len(labels)} labels")
-    files = [Path(path) for path in paths]
-    base = Path(baseline)
+    files = [candidate(path, runtime) for path in paths]
+    base = candidate(baseline, runtime)
     every = list(dict.fromkeys([*files, base]))
-    guesses: dict[Path, NDArray[np.int64]] = {}
+    guesses: dict[Candidate, NDArray[np.int64]] = {}
     if inputs is not None:
         # answers do not depend on the threads that give them, so they may have all cores; only times are pinned
-        guesses = {file: predict(file, inputs, threads=cores(), progress=progress).argmax(axis=1) for file in every}
+        guesses = {one: predict(one, inputs, threads=cores(), progress=progress).argmax(axis=1) for one in every}
     shape = None if inputs is None else tuple(inputs.shape[1:])
     times = latency(every, batches=batches, threads=threads, image_shape=shape, progress=progress)
-    return tuple(_measurement(file, base, guesses, labels, times) for file in files)
+    memory = _memory(files, max(batches, default=1), threads, shape, progress)
+    return tuple(replace(_measurement(one, base, guesses, labels, times), memory=memory[one]) for one in files)
+
+
+def _memory(
+    files: Sequence[Candidate], batch: int, threads: int, shape: tuple[int, ...] | None, progress: Progress
+) -> dict[Candidate, int]:
+    """Peak memory of each; several at once, because other processes do not change it."""
+
+    def one(file: Candidate) -> int:
+        return peak_memory(file, batch=batch, threads=threads, image_shape=shape)
+
+    distinct = list(dict.fromkeys(files))
+    with progress.task("Measure memory", len(distinct), "files") as advance, ThreadPoolExecutor(max(1, cores() // threads)) as pool:
+        found: dict[Candidate, int] = {}
+        for file, peak in zip(distinct, pool.map(one, distinct), strict=True):
+            found[file] = peak
+            advance(1)
+    return found
 
 
 def speedup(base: Sequence[Latency], other: Sequence[Latency]) -> dict[str, float]:
@@ -73,30 +100,30 @@ def size_on_disk(path: StrPath) -> int:
 
 
 def _measurement(
-    file: Path,
-    base: Path,
-    guesses: dict[Path, NDArray[np.int64]],
+    one: Candidate,
+    base: Candidate,
+    guesses: dict[Candidate, NDArray[np.int64]],
     labels: NDArray[np.int64] | None,
-    times: dict[Path, tuple[Latency, ...]],
+    times: dict[Candidate, tuple[Latency, ...]],
 ) -> Measurement:
-    macs, params = graph_cost(file)
+    macs, params = graph_cost(one.path)
     accuracy = change = agreement = None
-    if file in guesses:
-        other = file != base
+    if one in guesses:
+        other = one != base
         if labels is not None:
-            hits = guesses[file] == labels
+            hits = guesses[one] == labels
             accuracy = wilson(int(hits.sum()), len(labels))
             change = paired_change(hits, guesses[base] == labels) if other else None
-        agreement = float(np.mean(guesses[file] == guesses[base])) if other else None
+        agreement = float(np.mean(guesses[one] == guesses[base])) if other else None
     return Measurement(
-        file=str(file),
-        runtime=runtime_name(),
+        file=str(one.path),
+        runtime=load(one.runtime).runtime_name(),
         macs=macs,
         params=params,
-        bytes=size_on_disk(file),
+        bytes=size_on_disk(one.path),
         accuracy=accuracy,
-        latencies=times[file],
+        latencies=times[one],
         change=change,
         agreement=agreement,
-        speedup=speedup(times[base], times[file]),
+        speedup=speedup(times[base], times[one]),
     )

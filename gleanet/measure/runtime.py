@@ -1,8 +1,8 @@
 """ONNX files in ONNX Runtime: read safely, opened with a fixed number of threads, refused with one line when they cannot be used."""
 
-import os
+import tempfile
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from google.protobuf.message import DecodeError, EncodeError  # type: ignore[imp
 from numpy.typing import NDArray
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
-from gleanet.core.errors import BadInput, ModelError
-
-StrPath = str | os.PathLike[str]
+from gleanet.core.errors import ModelError
+from gleanet.measure.session import Session as Session
+from gleanet.measure.session import StrPath as StrPath
+from gleanet.measure.session import one_line as one_line
 
 # Everything ONNX Runtime raises; its classes share no base but Exception.
 ORT_ERRORS: tuple[type[Exception], ...] = tuple(
@@ -46,60 +47,6 @@ _DTYPES: dict[str, Any] = {
 def runtime_name() -> str:
     """The runtime and its version, as it stands in records: ``onnxruntime 1.32.0``."""
     return f"onnxruntime {ort.__version__}"
-
-
-def one_line(error: BaseException, limit: int = 200) -> str:
-    """The message of ``error`` without line breaks, cut to ``limit`` characters."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= limit else text[: limit - 3] + "..."
-
-
-@dataclass(frozen=True)
-class Session:
-    """An open ONNX Runtime session of a model with one image input.
-
-    Attributes:
-        path: the file it came from.
-        input: name of the input tensor; ``dtype`` its numpy type; ``shape`` its shape, None where a dimension is free.
-        outputs: names of the outputs, the first one holds the logits.
-    """
-
-    path: Path
-    session: Any
-    input: str
-    dtype: Any
-    shape: tuple[int | None, ...]
-    outputs: tuple[str, ...]
-
-    @property
-    def batch(self) -> int | None:
-        """The batch size the file demands, None when any will do."""
-        return self.shape[0] if self.shape else None
-
-    def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Logits [N, K] float32 of ``images`` [N, ...] in the model's own input type.
-
-        Raises:
-            ModelError: the runtime refuses, for instance because of another shape.
-        """
-        try:
-            logits: NDArray[Any] = self.session.run([self.outputs[0]], {self.input: images})[0]
-        except ORT_ERRORS as error:
-            raise ModelError(f"{self.path} does not run on input {images.dtype} {list(images.shape)}: {one_line(error)}") from error
-        return logits.reshape(len(images), -1).astype(np.float32, copy=False)
-
-    def image_shape(self, given: tuple[int, ...] | None = None) -> tuple[int, ...]:
-        """Shape of one image; free dimensions are taken from ``given``.
-
-        Raises:
-            BadInput: a dimension is free and ``given`` does not say what it is.
-        """
-        own = self.shape[1:]
-        if given is not None and len(given) == len(own):
-            return tuple(g if s is None else s for s, g in zip(own, given, strict=True))
-        if any(s is None for s in own):
-            raise BadInput(f"{self.path} leaves the image size open ({list(own)}): give images, or export it with a fixed size")
-        return tuple(s for s in own if s is not None)
 
 
 def read_model(path: StrPath, *, weights: bool = True) -> onnx.ModelProto:
@@ -179,6 +126,11 @@ def open_session(path: StrPath, *, threads: int = 1, optimize: bool = True, opti
     """
     file = Path(path)
     read_model(file, weights=False)  # our own checks first: ONNX Runtime would follow external data anywhere it can
+    return open_checked(file, threads=threads, optimize=optimize, optimized=optimized)
+
+
+def open_checked(file: Path, *, threads: int = 1, optimize: bool = True, optimized: StrPath | None = None) -> Session:
+    """The same for a file that :func:`read_model` has checked already."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -196,11 +148,29 @@ def open_session(path: StrPath, *, threads: int = 1, optimize: bool = True, opti
     inputs = session.get_inputs()
     if len(inputs) != 1:
         raise ModelError(f"{file} has {len(inputs)} inputs ({', '.join(i.name for i in inputs)}): an image classifier has one")
+    entry, logits = inputs[0].name, session.get_outputs()[0].name
     if inputs[0].type not in _DTYPES:
         raise ModelError(f"{file} wants {inputs[0].type} input: only float and uint8 images are supported")
     shape = tuple(size if isinstance(size, int) else None for size in inputs[0].shape)
-    outputs = tuple(o.name for o in session.get_outputs())
-    return Session(path=file, session=session, input=inputs[0].name, dtype=np.dtype(_DTYPES[inputs[0].type]), shape=shape, outputs=outputs)
+
+    def compute(images: NDArray[Any]) -> NDArray[Any]:
+        found: NDArray[Any] = session.run([logits], {entry: images})[0]
+        return found
+
+    return Session(path=file, dtype=np.dtype(_DTYPES[inputs[0].type]), shape=shape, compute=compute, errors=ORT_ERRORS)
+
+
+def node_counts(path: StrPath) -> dict[str, int]:
+    """Operator -> how many, in the graph that ONNX Runtime runs for ``path`` on this machine.
+
+    Raises:
+        ModelError: the runtime refuses it.
+    """
+    with tempfile.TemporaryDirectory(prefix="gleanet-") as folder:
+        optimized = Path(folder) / "optimized.onnx"
+        open_session(path, optimized=optimized)
+        counts = Counter(node.op_type for node in onnx.load(str(optimized)).graph.node)
+    return dict(sorted(counts.items()))
 
 
 def serialize(model: onnx.ModelProto) -> bytes:

@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Latency
-from gleanet.measure.runtime import Session, StrPath, open_session
+from gleanet.measure.runtimes import DEFAULT, Candidate, open_session
+from gleanet.measure.session import Session, StrPath
 
 Key = TypeVar("Key")
-PathT = TypeVar("PathT", bound=StrPath)
+Given = TypeVar("Given", bound=StrPath | Candidate)
 
 WARM_UP = 3
 MIN_ROUNDS = 15
@@ -24,7 +25,7 @@ FAST = 0.005  # calls shorter than this are preceded by one that is not counted:
 
 
 def latency(
-    paths: Sequence[PathT],
+    paths: Sequence[Given],
     *,
     batches: Sequence[int] = (1, 64),
     threads: int = 1,
@@ -33,26 +34,29 @@ def latency(
     give_up: float | None = None,
     image_shape: tuple[int, ...] | None = None,
     seed: int = 0,
+    runtime: str = DEFAULT,
     progress: Progress = SILENT,
-) -> dict[PathT, tuple[Latency, ...]]:
+) -> dict[Given, tuple[Latency, ...]]:
     """Time ONNX files against each other, interleaved: every round calls every file once, in a new random order.
 
     Args:
-        paths: the files.
+        paths: the files, or files with the runtime of each (:class:`gleanet.measure.runtimes.Candidate`): runtimes take turns too.
         batches: images per call. A file with another fixed batch is not timed at this size.
         threads: threads per call.
         rounds: calls that are counted for each file and batch; None: until ``seconds`` per file are spent, at least 15 and at most 300.
         give_up: after 5 rounds, files that take this many times as long as the first one are called no more; None: all stay.
         image_shape: shape of one image, for files that leave it open.
+        runtime: of the files that do not say theirs.
 
     Returns:
-        for each path one record per batch size: number of calls, median and 90th percentile in milliseconds.
+        for each of ``paths`` one record per batch size: number of calls, median and 90th percentile in milliseconds.
 
     Raises:
         ModelError: a file cannot be read or run.
+        SettingsError: an unknown runtime, or one that is not installed.
     """
-    sessions = {path: open_session(path, threads=threads) for path in paths}
-    found: dict[PathT, list[Latency]] = {path: [] for path in paths}
+    sessions = {path: open_session(path, threads=threads, runtime=runtime) for path in paths}
+    found: dict[Given, list[Latency]] = {path: [] for path in paths}
     for size in batches:
         calls = {path: call_of(s, size, image_shape, seed) for path, s in sessions.items() if s.batch in (None, size)}
         with progress.task(f"Time at batch {size}", None, "rounds") as advance:

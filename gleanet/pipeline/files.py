@@ -17,7 +17,8 @@ from gleanet.core.records import Measurement, Preprocess, Row, Run
 from gleanet.core.settings import QuantizeSettings, plain
 from gleanet.data import Dataset, ImageSet, load, to_input
 from gleanet.export import Exported, export_onnx
-from gleanet.measure import compare, open_session, read_metadata
+from gleanet.measure import Candidate, compare, open_session, read_metadata
+from gleanet.measure.runtimes import DEFAULT, select
 from gleanet.nn import architecture_of, build
 from gleanet.pipeline.recording import described, recorded
 from gleanet.pipeline.subject import BATCH, in_batches, samples
@@ -156,34 +157,44 @@ def measure(
     data: str | None,
     *,
     random_data: bool = False,
+    runtime: str = DEFAULT,
     threads: int = 1,
     batches: Sequence[int] = (1, 64),
     progress: Progress = SILENT,
 ) -> tuple[Measurement, ...]:
-    """Measure checkpoints and ONNX files side by side; the first is the baseline.
+    """Measure checkpoints and ONNX files side by side; the first file in the first runtime is the baseline.
 
-    Checkpoints are exported first, so that all files are measured by the same runtime.
+    Args:
+        files: checkpoints are exported first, so that all files are measured by the same runtimes.
+        runtime: a runtime, a comma list of several, or ``all`` that are installed.
+
+    Returns:
+        one record per file and runtime, the runtimes of a file one after the other.
 
     Raises:
         BadInput: neither data nor ``random_data``, or a file that is missing.
+        SettingsError: an unknown runtime, or one that is not installed.
         DataError: a file does not take these images.
     """
     if (data is None) != random_data:
         raise BadInput("measure needs --data D for accuracy, or --random-data for structure and timing only; one of them")
+    runtimes = select(runtime)
     test = load(data, progress=progress).test if data is not None else None
     with tempfile.TemporaryDirectory() as folder:
         onnx = [_as_onnx(name, Path(folder) / f"{index}.onnx") for index, name in enumerate(files)]
         inputs = None if test is None else test.images if all(_knows_pixels(file) for file in onnx) else _as_input(onnx[0], test)
+        candidates = [Candidate(path, name) for path in onnx for name in runtimes]
         measured = compare(
-            onnx,
+            candidates,
             inputs=inputs,
             labels=None if test is None else test.labels,
-            baseline=onnx[0],
+            baseline=candidates[0],
             batches=batches,
             threads=threads,
             progress=progress,
         )
-        return tuple(replace(m, file=name, bytes=Path(name).stat().st_size) for m, name in zip(measured, files, strict=True))
+        names = [name for name in files for _ in runtimes]
+        return tuple(replace(m, file=name, bytes=Path(name).stat().st_size) for m, name in zip(measured, names, strict=True))
 
 
 def _knows_pixels(file: Path) -> bool:

@@ -30,11 +30,17 @@ def table(rows: Sequence[Row], baseline: Row | None) -> Table:
     batches = _batches(row.measured.latencies for row in rows)
     header: tuple[str, ...] = ("Network", "MACs", "Parameters", "On disk", "Accuracy (95 % interval)", "Change (95 % interval)")
     header += tuple(f"p50, batch {batch}" for batch in batches) + tuple(f"Speed-up, batch {batch}" for batch in batches)
+    cells = [_cells(row, baseline, batches) for row in rows]
+    caption = _timing(row.measured.latencies for row in rows)
+    if any(row.measured.memory is not None for row in rows):
+        header += ("Peak memory",)
+        cells = [(*cell, units.size(row.measured.memory)) for cell, row in zip(cells, rows, strict=True)]
+        caption += f"; peak memory is what opening and running a file adds{f', at batch {batches[-1]}' if batches else ''}"
     last = final(rows)
     return Table(
         header=header,
-        cells=tuple(_cells(row, baseline, batches) for row in rows),
-        caption=_timing(row.measured.latencies for row in rows),
+        cells=tuple(cells),
+        caption=caption,
         strong=next((index for index, row in enumerate(rows) if row is last), None),
     )
 

@@ -1,0 +1,78 @@
+"""An open file, whichever runtime opened it: what it takes, and how to run it."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gleanet.core.errors import BadInput, ModelError
+
+StrPath = str | os.PathLike[str]
+
+
+def one_line(error: BaseException | str, limit: int = 200) -> str:
+    """The message of ``error`` without line breaks, cut to ``limit`` characters."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+@dataclass(frozen=True)
+class Session:
+    """A model with one image input, open in a runtime.
+
+    Attributes:
+        path: the file it came from.
+        dtype: numpy type of the input; ``shape`` its shape, None where a dimension is free.
+        compute: the runtime's call: images as the file takes them -> its first output, the logits.
+        errors: what ``compute`` raises when the runtime refuses; ``explain`` says one of them in one line.
+    """
+
+    path: Path
+    dtype: np.dtype[Any]
+    shape: tuple[int | None, ...]
+    compute: Callable[[NDArray[Any]], NDArray[Any]]
+    errors: tuple[type[Exception], ...]
+    explain: Callable[[BaseException], str] = one_line
+
+    @property
+    def batch(self) -> int | None:
+        """The batch size the file demands, None when any will do."""
+        return self.shape[0] if self.shape else None
+
+    def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
+        """Logits [N, K] float32 of ``images`` [N, ...] in the model's own input type.
+
+        Raises:
+            ModelError: another type than the file takes, or the runtime refuses, for instance because of another shape.
+        """
+        if images.dtype != self.dtype or not self.takes(images.shape):
+            raise self._refused(images, f"it takes {self.dtype} [{', '.join('?' if s is None else str(s) for s in self.shape)}]")
+        try:
+            logits = self.compute(images)
+        except self.errors as error:
+            raise self._refused(images, self.explain(error)) from error
+        return logits.reshape(len(images), -1).astype(np.float32, copy=False)
+
+    def takes(self, shape: tuple[int, ...]) -> bool:
+        """Whether images of this shape [N, ...] fit."""
+        return len(shape) == len(self.shape) and all(own in (None, given) for own, given in zip(self.shape, shape, strict=True))
+
+    def image_shape(self, given: tuple[int, ...] | None = None) -> tuple[int, ...]:
+        """Shape of one image; free dimensions are taken from ``given``.
+
+        Raises:
+            BadInput: a dimension is free and ``given`` does not say what it is.
+        """
+        own = self.shape[1:]
+        if given is not None and len(given) == len(own):
+            return tuple(g if s is None else s for s, g in zip(own, given, strict=True))
+        if any(s is None for s in own):
+            raise BadInput(f"{self.path} leaves the image size open ({list(own)}): give images, or export it with a fixed size")
+        return tuple(s for s in own if s is not None)
+
+    def _refused(self, images: NDArray[Any], why: str) -> ModelError:
+        return ModelError(f"{self.path} does not run on input {images.dtype} {list(images.shape)}: {why}")
