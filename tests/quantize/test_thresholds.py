@@ -90,9 +90,12 @@ def test_outliers_are_clipped_by_all_but_min_max() -> None:
         assert 3 < found[name][1] < 50, name
 
 
-def test_entropy_of_a_relu_does_not_look_at_its_zeros() -> None:
-    values = samples("relu")
-    assert threshold("entropy")(histogram(values)) == threshold("entropy")(histogram(values[values > 0]))
+@pytest.mark.parametrize("name", ["entropy", "mse"])
+def test_exact_zeros_cost_nothing(name: str) -> None:
+    """Half of a ReLU's values; in bins wider than a quantization step they must not pass for values spread over their bin."""
+    values = np.append(samples("outlier"), np.zeros(100_000, dtype=np.float32))
+    for capacity in (80, 4096):
+        assert threshold(name)(histogram(values, capacity)) == threshold(name)(histogram(values[values > 0], capacity))
 
 
 @pytest.mark.parametrize("name", CALIBRATORS)
