@@ -88,8 +88,8 @@ def calibrate(
 ) -> tuple[Statistics, ...]:
     """Run all images through all models once and keep what every calibrator needs.
 
-    The stream is cut anew into chunks whose activations take a bounded number of bytes, so the result depends neither on the sizes of the
-    batches nor, but for the order of the images within a chunk, on their order.
+    The stream is cut anew into chunks whose activations take a bounded number of bytes, so the result does not depend on the sizes of the
+    batches, to the last bit.
 
     Args:
         models: each with one image input and inferred shapes (see :func:`gleanet.quantize.prepare.prepare`); all take the same images.

@@ -12,7 +12,7 @@ SAMPLES = 64  # of a bin, to integrate over it
 
 def width_of(values: Values, capacity: int) -> Fraction:
     """The least power of two, from 2^-120 on, at which the values and zero lie in ``capacity`` neighbouring bins."""
-    low, high = min(0, Fraction(float(values.min()))), max(0, Fraction(float(values.max())))
+    low, high = (Fraction(float(end)) for end in (min(values.min(), 0), max(values.max(), 0)))
     width = Fraction(1, 2**120)
     while high // width - low // width + 1 > capacity:
         width *= 2
@@ -50,25 +50,25 @@ def entropy(values: Values, width: float) -> tuple[float, float]:
         levels = round(256 * reach / (min(reach, high) + min(reach, -low)))
         if size < levels or not any(counts[:size]):
             continue
-        found = divergence(counts, size, levels)
+        found = divergence(np.array(counts), size, levels)
         if found <= best + 1e-9:
             best, chosen = min(best, found), reach
     return max(low, -chosen), min(high, chosen)
 
 
-def divergence(counts: list[int], size: int, levels: int) -> float:
-    clipped = sum(counts[size:])
-    p = counts[: size - 1] + [counts[size - 1] + clipped]
-    q = [0.0] * size
-    for level in range(levels):
-        members = [i for i in range(level * size // levels, (level + 1) * size // levels) if p[i]]
-        mass = sum(counts[i] for i in members)
-        if members == [size - 1] or (members and not mass):
-            mass = max(mass, 1)
-        for i in members:
-            q[i] = mass / len(members)
-    inside = sum(counts[:size])
-    return sum(a / sum(p) * math.log(a / sum(p) * inside / b) for a, b in zip(p, q, strict=True) if a)
+def divergence(counts: NDArray[np.int_], size: int, levels: int) -> float:
+    """KL(P || Q), P and Q written out bin by bin."""
+    kept, clipped = counts[:size], counts[size:].sum()
+    p = kept.copy()
+    p[-1] += clipped
+    ends = [level * size // levels for level in range(1, levels + 1)]
+    level = np.searchsorted(ends, np.arange(size), side="right")  # of each bin
+    mass = np.bincount(level, kept)
+    if clipped and not mass[-1]:
+        mass[-1] = 1
+    q = (mass / np.maximum(np.bincount(level, p > 0), 1))[level]
+    there = p > 0
+    return float(np.sum(p[there] / p.sum() * np.log(p[there] / p.sum() * kept.sum() / q[there])))
 
 
 def mse(values: Values, width: float) -> tuple[float, float]:
@@ -96,3 +96,14 @@ def quantized(values: NDArray[np.float64], low: float, high: float) -> NDArray[n
     scale = (high - low) / 255
     zero = round(-low / scale)
     return np.asarray((np.clip(np.rint(values / scale) + zero, 0, 255) - zero) * scale)
+
+
+def least_error(values: NDArray[np.float64], shares: NDArray[np.float64]) -> float:
+    """The least mean squared error of the ranges whose ends are these shares of the ends of the values."""
+    low, high = min(0.0, float(values.min())), max(0.0, float(values.max()))
+    pairs = [(low * a, high * b) for a in (shares if low else [1]) for b in (shares if high else [1])]
+    return min(mean_error(values, *pair) for pair in pairs)
+
+
+def mean_error(values: NDArray[np.float64], low: float, high: float) -> float:
+    return float(np.mean((quantized(values, low, high) - values) ** 2))

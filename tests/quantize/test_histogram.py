@@ -61,7 +61,7 @@ def test_large_arrays_equal_numpys_histogram_and_fill_the_bins(scale: float) -> 
 def test_channels_are_histograms_of_their_own() -> None:
     """Wild differences between channels; one is dead, one grows late, one is negative."""
     rng = np.random.default_rng(0)
-    values = rng.standard_normal((6, 5, 40)).astype(np.float32) * np.float32([1, 0, 1e-6, 3e4, 1])[:, None]
+    values = rng.standard_normal((6, 5, 40)).astype(np.float32) * np.array([1, 0, 1e-6, 3e4, 1], dtype=np.float32)[:, None]
     values[:, 4] = -abs(values[:, 4])
     values[-1, 0, 0] = 900
     stream = HistogramStream("values", channels=5, capacity=64)
