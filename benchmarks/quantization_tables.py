@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gleanet.core.records import Accuracy, Change
+from gleanet.core.records import Accuracy
 from gleanet.report import units
 
 RESULTS = Path(__file__).parent / "results" / "quantization"
@@ -176,9 +176,9 @@ def _table(rows: list[Row], seconds: dict[str, float]) -> str:
             f"{seconds[row['name']]:.1f} s" if row["name"] in seconds else "",
             f"{units.size(row['bytes'])} ({units.percent(row['bytes'] / base['bytes'])})",
             units.accuracy(Accuracy(**row["accuracy"])),
-            units.change(Change(**row["change"])) if "change" in row else "",
+            _points(row["change"]) if "change" in row else "",
             f"{100 * row['agreement']:.2f} %" if "agreement" in row else "",
-            units.change(Change(**mirrored)) if mirrored else "",
+            _points(mirrored) if mirrored else "",
         ]
         lines.append(f"| {' | '.join(cells)} | {' | '.join(times)} |")
     return "\n".join(lines)
@@ -200,6 +200,12 @@ def _seconds(result: Row) -> dict[str, float]:
     rows = [row for name in ("ort", "nncf") for row in parts.get(name, {}).get("rows", ())]
     found = {row["name"]: row["seconds"] for row in rows}
     return found | {name: parts[name]["seconds"] for name in ("ours", "olive") if name in parts}
+
+
+def _points(change: Row) -> str:
+    """Hundredths of a point: the limits that are promised are tenths."""
+    delta, low, high = (f"{100 * change[name]:+.2f}".replace("-", units.MINUS) for name in ("delta", "low", "high"))
+    return f"{delta} ({low} to {high})"
 
 
 def _judged(row: Row | None) -> str:
