@@ -74,8 +74,8 @@ def olive(result: Row) -> str:
     ]
     versions = ", ".join(f"{name} {version}" for name, version in theirs["versions"].items())
     return "\n".join(lines) + (
-        f"\n\nBoth: {result['settings']['calibration']} images to calibrate, {result['settings']['selection']:,} to choose by, limit of the "
-        f"loss {result['settings']['max_drop']:g} (percentage points). {versions}. {_under(result, theirs)}"
+        f"\n\nBoth: {result['settings']['calibration']} images to calibrate, {result['settings']['selection']:,} to choose by, limit of "
+        f"the loss {result['settings']['max_drop']:g} (percentage points). {versions}. {_under(result, theirs)}"
     )
 
 
