@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pruning_tables
+import quantization_tables
 
 from gleanet.core.records import Run, loads
 from gleanet.core.settings import command_line
@@ -55,6 +56,7 @@ def targets() -> dict[Path, str]:
         "teacher": teacher_table({"no teacher": main_run, "the given network as teacher": taught}),
         "main_job": "\n\n".join(f"### {name}\n\n`{command(run)}`\n\n{result_table(run)}\n\n{caption(run)}" for name, run in runs.items()),
         **pruning_tables.texts(),
+        **quantization_tables.texts(),
     }
     for name, content in blocks.items():
         evidence_text = block(evidence_text, name, content)
