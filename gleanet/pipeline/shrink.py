@@ -255,7 +255,7 @@ def _conclude(job: _Job, plan: Plan, choice: Choice, rows: Sequence[tuple[str, s
 def _shortfall(settings: ShrinkSettings, choice: Choice, table: Sequence[Row]) -> str | None:
     """Why the result is below the user's bar, or None."""
     if choice.path is None:
-        return f"no quantization method qualifies, so there is no int8 file: {choice.reason}"
+        return f"no quantization method is sure to stay within --max-drop, so there is no int8 file: {choice.reason}"
     change, bar = table[-1].measured.change, settings.quantizing.max_drop
     if bar is None or change is None or -100 * change.delta <= bar:
         return None

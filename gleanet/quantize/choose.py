@@ -1,7 +1,6 @@
 """Try methods on this machine, measure each file, keep the fastest whose accuracy is proved good enough, and say why the others lost."""
 
 import tempfile
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from gleanet.quantize.methods import CALIBRATORS, Method, impossible, select, wi
 from gleanet.quantize.prepare import images_of, prepare
 from gleanet.quantize.reasons import SAME_SPEED, USUAL_DROP, Verdicts, least_bound, speed_ratio
 from gleanet.quantize.saturation import chosen_note
-from gleanet.quantize.trial import Source, Tried, attempt, optimized_graph, seen
+from gleanet.quantize.trial import Source, Tried, attempt, node_counts, seen
 
 HOPELESS = 1.1  # a method this many times slower than the float file is not timed to the end
 LOOK = 2000  # images that every method is judged on
@@ -138,30 +137,33 @@ def quantize(
     given = _prepare(Path(source), calibration, evaluate, look, threads, progress)
     with tempfile.TemporaryDirectory(prefix="gleanet-") as folder:
         bench = _Bench(given, Path(folder), threads, batches, seed, progress)
-        tried = _attempts(bench, methods)
-        base, tried = bench.timed(tried)
+        base, tried = bench.timed(_attempts(bench, methods))
         if method == "auto":
             tried += _refined(bench, base, tried)
         verdicts = Verdicts(base, least_bound([one.trial for one in tried]) if max_drop is None else max_drop)
-        tried = _decided(bench, verdicts, tried)
-        trials = [one.trial for one in tried]
-        best = verdicts.best(trials)
-        machine_note = about(machine()["isa"], machine()["arch"])
-        reason = f"{verdicts.summary(best, trials)} {machine_note}"
-        if best is not None:
-            file = next(one.file for one in tried if one.trial.method == best.method)
-            assert file is not None
-            write_bytes(target, file.read_bytes())
-            reason = f"{reason} {chosen_note(target, given.samples)}".rstrip()
-    named = [verdicts.judge(trial, best, str(target)) for trial in trials]
+        choice = _chosen(given, verdicts, _decided(bench, verdicts, tried), target)
+    return replace(choice, trials=(*choice.trials, *_nonexistent())) if method == "all" else choice
+
+
+def _chosen(given: Source, verdicts: Verdicts, tried: Sequence[Tried], target: Path) -> Choice:
+    """The best of what was tried, its file written to ``target``, and every trial with its verdict."""
+    trials = [one.trial for one in tried]
+    best = verdicts.best(trials)
+    reason = f"{verdicts.summary(best, trials)} {about(machine()['isa'], machine()['arch'])}"
+    if best is not None:
+        file = next(one.file for one in tried if one.trial.method == best.method)
+        assert file is not None
+        write_bytes(target, file.read_bytes())
+        reason = f"{reason} {chosen_note(target, given.samples)}".rstrip()
+    first = given.evaluation.first
     return Choice(
         path=None if best is None else target,
         method=None if best is None else best.method,
-        trials=(*named, *(_nonexistent() if method == "all" else ())),
+        trials=tuple(verdicts.judge(trial, best, str(target)) for trial in trials),
         reason=reason,
-        float_accuracy=wilson(int(given.evaluation.first.hits.sum()), len(given.evaluation.first.labels)),
-        float_latencies=base,
-        float_nodes=dict(sorted(Counter(node.op_type for node in optimized_graph(given.path).node).items())),
+        float_accuracy=wilson(int(first.hits.sum()), len(first.labels)),
+        float_latencies=verdicts.base,
+        float_nodes=node_counts(given.path),
         ranges=given.statistics.records(),
     )
 

@@ -140,7 +140,8 @@ def _values(model: onnx.ModelProto, names: list[str], images: NDArray[Any], file
     given = open_session(file)
     count = given.batch or LAYER_PROBE
     few = np.resize(images, (count, *images.shape[1:])) if len(images) < count else images[:count]
-    results = session.run(names, {given.input: np.ascontiguousarray(few.astype(given.dtype, copy=False))})
+    (entry,) = session.get_inputs()
+    results = session.run(names, {entry.name: np.ascontiguousarray(few.astype(given.dtype, copy=False))})
     return dict(zip(names, results, strict=True))
 
 
