@@ -11,6 +11,7 @@ from gleanet.core.records import Accuracy
 from gleanet.report import units
 
 RESULTS = Path(__file__).parent / "results" / "quantization"
+PERCENTILE = Path(__file__).parent / "results" / "percentile.json"
 FASTER = 1.02  # two times within 2 % are the same for all the timing can tell
 Row = dict[str, Any]
 
@@ -26,11 +27,25 @@ def texts() -> dict[str, str]:
         "quantization_chain": ("chain", chain),
         "quantization_layers": ("chain", layers),
     }
-    return {
+    return {"percentile": percentile(json.loads(PERCENTILE.read_text(encoding="utf-8")))} | {
         name: "\n\n".join(f"**{result['settings']['network']}**\n\n{make(result)}" for result in found if part in result["parts"])
         for name, (part, make) in makers.items()
         if any(part in result["parts"] for result in found)
     }
+
+
+def percentile(result: Row) -> str:
+    """SQNR by range, a column a network."""
+    networks = list(dict.fromkeys(row["network"] for row in result["rows"]))
+    found = {(row["network"], row["range"]): row["sqnr_db"] for row in result["rows"]}
+    lines = [f"| range | {' | '.join(networks)} |", "| --- |" + " --- |" * len(networks)]
+    for name in dict.fromkeys(row["range"] for row in result["rows"]):
+        lines.append(f"| {name} | " + " | ".join(f"{found[network, name]:.1f} dB" for network in networks) + " |")
+    settings, versions = result["settings"], result["versions"]
+    return "\n".join(lines) + (
+        f"\n\n{settings['method']}, {settings['calibration']} training images calibrate, {settings['selection']:,} others are compared, "
+        f"seed {settings['seed']}. {result['machine']['cpu']}, onnxruntime {versions['onnxruntime']}."
+    )
 
 
 def rivals(result: Row) -> str:

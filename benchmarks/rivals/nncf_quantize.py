@@ -9,8 +9,6 @@ OpenVINO backend, the float IR, and ``result.json`` with the seconds of each, or
 import argparse
 import json
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +16,7 @@ import nncf
 import numpy as np
 import onnx
 import openvino as ov
+from attempt import timed
 
 SUBSET = 300  # NNCF's default
 # ``performance`` (symmetric activations) is the default preset, ``mixed`` (asymmetric ones) is what its guide recommends for other
@@ -58,18 +57,6 @@ def as_onnx(model: Path, dataset: Any, file: Path, settings: dict[str, Any]) -> 
 
 def as_ir(model: Path, dataset: Any, file: Path, settings: dict[str, Any]) -> None:
     ov.save_model(nncf.quantize(ov.convert_model(str(model)), dataset, **settings), str(file))
-
-
-def timed(name: str, file: Path, work: Callable[[], object]) -> dict[str, Any]:
-    """What ``work`` took; its failure is a result too."""
-    begin, error = time.perf_counter(), ""
-    try:
-        work()
-    except Exception as reason:
-        error = f"{type(reason).__name__}: {' '.join(str(reason).split())[:300]}"
-    seconds = time.perf_counter() - begin
-    sys.stderr.write(f"{name}: {seconds:.2f} s {error}\n")
-    return {"name": name, "file": None if error else str(file), "seconds": seconds, "error": error}
 
 
 if __name__ == "__main__":

@@ -10,15 +10,13 @@ process so far, or the error.
 
 import argparse
 import json
-import resource
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnxruntime
+from attempt import timed
 from numpy.typing import NDArray
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_dynamic, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -76,19 +74,6 @@ def grid_arguments(case: dict[str, Any]) -> dict[str, Any]:
         "reduce_range": case["reduce_range"],
         "calibrate_method": CalibrationMethod[case["calibrator"]],
     }
-
-
-def timed(name: str, file: Path, work: Callable[[], object]) -> dict[str, Any]:
-    """What ``work`` took; its failure is a result too, so that one refused case does not hide the others."""
-    begin, error = time.perf_counter(), ""
-    try:
-        work()
-    except Exception as reason:
-        error = f"{type(reason).__name__}: {' '.join(str(reason).split())[:300]}"
-    seconds = time.perf_counter() - begin
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    sys.stderr.write(f"{name}: {seconds:.2f} s {error}\n")
-    return {"name": name, "file": None if error else str(file), "seconds": seconds, "peak_bytes": peak, "error": error}
 
 
 class Reader(CalibrationDataReader):  # type: ignore[misc]

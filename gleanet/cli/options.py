@@ -71,7 +71,10 @@ Align = Annotated[int, typer.Option(help="Kept widths are multiples of this; 8 s
 Floor = Annotated[float, typer.Option(help="Least fraction of each layer that stays.")]
 Residual = Annotated[bool, typer.Option("--residual", help="Also prune the widths that pass through residual adds.")]
 Calibration = Annotated[int, typer.Option(help="Training images to calibrate on; labels are used by --criterion taylor alone.")]
-MaxDrop = Annotated[float | None, typer.Option(help="Points of accuracy that it may cost; exit code 3 when it costs more.")]
+MaxDrop = Annotated[
+    float | None,
+    typer.Option(help="Points of accuracy that it may cost; exit code 3 when it costs more, or may for all the images can tell."),
+]
 Method = Annotated[str, typer.Option(help="Quantization methods to try: auto, all, or names with commas.")]
 Input = Annotated[settings.Input, typer.Option(help="float: normalised images. uint8: pixels, with the normalisation inside the graph.")]
 RandomData = Annotated[bool, typer.Option("--random-data", help="Noise instead of data: structure and timing only.")]

@@ -18,12 +18,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from gleanet.core.errors import ModelError
-from gleanet.measure.runtime import ORT_ERRORS, StrPath, one_line, read_model, serialize
+from gleanet.measure.runtime import ORT_ERRORS, StrPath, one_line, read_model, session_in_memory
 
 # Operator -> (position of the weight, positions of all parameters).
 _CONV = {
@@ -251,13 +250,9 @@ def _run_for_shapes(model: onnx.ModelProto, names: list[str], file: Path) -> dic
         raise ModelError(f"{file} leaves the size of its input open ({dims}): export it with a fixed image size")
     outputs = {output.name for output in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in outputs)
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
     try:
-        session = ort.InferenceSession(serialize(model), options, providers=["CPUExecutionProvider"])
-        results = session.run(names, {value.name: np.zeros(dims, dtype)})
+        results = session_in_memory(model, optimize=False).run(names, {value.name: np.zeros(dims, dtype)})
     except ORT_ERRORS as error:
         raise ModelError(f"cannot count {file}: {one_line(error)}") from error
     return {name: tuple(result.shape) for name, result in zip(names, results, strict=True)}

@@ -25,8 +25,8 @@ def peak_memory(
 ) -> int:
     """Bytes that opening a file and running it add to a process that has imported the runtime: the largest resident size less that before.
 
-    Counted are weights, buffers, and what of the runtime's own code is needed (for the smallest file about 10 MB in ONNX Runtime, 45 MB in
-    OpenVINO); not counted are the images. A measurement takes about half a second, and the runs themselves.
+    Counted are weights, buffers, and what of the runtime's own code is needed, which differs between
+    runtimes and is most of it for a small file; not counted are the images.
 
     Args:
         batch: images per call; a file with a fixed batch is run at its own.

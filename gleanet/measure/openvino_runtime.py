@@ -54,7 +54,7 @@ def open_checked(file: Path, *, threads: int = 1) -> Session:
     """Open ``file``, which :func:`gleanet.measure.runtime.read_model` has checked already, with ``threads`` threads per call.
 
     Sizes that the file leaves open are fixed when the first images of a size come, and a graph is compiled for each: OpenVINO runs fixed
-    shapes faster (on ResNet-20 at batch 1 by a tenth), and it is how one deploys it. So the first call with a batch size takes long.
+    shapes faster, and it is how one deploys it. So the first call with a batch size takes long.
 
     Raises:
         ModelError: refused by OpenVINO, more than one input, or an input type that is not float or uint8.

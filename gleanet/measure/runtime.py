@@ -160,8 +160,8 @@ def open_checked(file: Path, *, threads: int = 1, optimize: bool = True, optimiz
     return Session(path=file, dtype=np.dtype(_DTYPES[inputs[0].type]), shape=shape, compute=compute, errors=ORT_ERRORS)
 
 
-def node_counts(path: StrPath) -> dict[str, int]:
-    """Operator -> how many, in the graph that ONNX Runtime runs for ``path`` on this machine.
+def optimized_graph(path: StrPath) -> onnx.GraphProto:
+    """The graph that ONNX Runtime runs for ``path`` on this machine.
 
     Raises:
         ModelError: the runtime refuses it.
@@ -169,8 +169,23 @@ def node_counts(path: StrPath) -> dict[str, int]:
     with tempfile.TemporaryDirectory(prefix="gleanet-") as folder:
         optimized = Path(folder) / "optimized.onnx"
         open_session(path, optimized=optimized)
-        counts = Counter(node.op_type for node in onnx.load(str(optimized)).graph.node)
-    return dict(sorted(counts.items()))
+        return onnx.load(str(optimized)).graph
+
+
+def node_counts(path: StrPath) -> dict[str, int]:
+    """Operator -> how many, in the graph that ONNX Runtime runs for ``path`` on this machine. Raises as :func:`optimized_graph`."""
+    return dict(sorted(Counter(node.op_type for node in optimized_graph(path).node).items()))
+
+
+def session_in_memory(model: onnx.ModelProto, *, threads: int = 1, optimize: bool = True) -> Any:
+    """ONNX Runtime's own session of a model that is no file, for looking at single tensors. Raises one of ``ORT_ERRORS``."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(serialize(model), options, providers=["CPUExecutionProvider"])
 
 
 def serialize(model: onnx.ModelProto) -> bytes:

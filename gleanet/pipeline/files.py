@@ -104,8 +104,6 @@ def quantize_file(settings: QuantizeSettings, *, out: Path | None = None, progre
             rows=tuple(rows),
             trials=choice.trials,
             ranges=choice.ranges,
-            sensitivity=choice.sensitivity,
-            repair=choice.repair,
             notes=tuple(notes),
             results={"quantization": {"method": choice.method, "reason": choice.reason, "float_nodes": choice.float_nodes}},
         )

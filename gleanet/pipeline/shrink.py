@@ -183,6 +183,7 @@ def _export(job: _Job, net: nn.Module, path: Path) -> None:
 
 def _quantize(job: _Job) -> Choice:
     setting, images = job.settings.quantizing, job.samples.calibration
+    bar = setting.max_drop
     calibrate = images.subset(np.arange(min(setting.calibration, len(images))))
     return quantize(
         job.path("model.onnx"),
@@ -190,7 +191,7 @@ def _quantize(job: _Job) -> Choice:
         evaluate=itertools.chain(_batches(job, job.samples.selection), _batches(job, job.samples.reserve)),
         look=len(job.samples.selection),
         method=_methods(job),
-        max_drop=None if setting.max_drop is None else min(setting.max_drop, USUAL_DROP),
+        max_drop=None if bar is None or bar >= USUAL_DROP else bar,  # a wide bar is for the whole chain: it is judged at its end
         out=job.path("model.int8.onnx"),
         threads=job.settings.threads,
         seed=job.settings.seed,
@@ -240,8 +241,6 @@ def _conclude(job: _Job, plan: Plan, choice: Choice, rows: Sequence[tuple[str, s
         rows=table,
         trials=choice.trials,
         ranges=choice.ranges,
-        sensitivity=choice.sensitivity,
-        repair=choice.repair,
         status="below bar" if shortfall else "done",
         results=results,
         notes=tuple(n for n in notes if n),

@@ -13,24 +13,24 @@ from gleanet.core.errors import QuantizationError, SettingsError
 from gleanet.core.files import write_bytes
 from gleanet.core.host import machine
 from gleanet.core.progress import SILENT, Progress
-from gleanet.core.records import Accuracy, Latency, LayerSensitivity, RepairStep, TensorRange, Trial
+from gleanet.core.records import Accuracy, Latency, TensorRange, Trial
 from gleanet.core.stats import wilson
 from gleanet.measure.accuracy import check_images
 from gleanet.measure.metadata import metadata_of
-from gleanet.measure.runtime import Session, StrPath, open_session, read_model
+from gleanet.measure.runtime import Session, StrPath, node_counts, open_session, read_model
 from gleanet.measure.timing import latency
 from gleanet.quantize.calibrate import calibrate
 from gleanet.quantize.cpu import about
 from gleanet.quantize.evaluation import Evaluation, predicted
 from gleanet.quantize.methods import CALIBRATORS, Method, impossible, select, with_calibrator
 from gleanet.quantize.prepare import images_of, prepare
-from gleanet.quantize.reasons import SAME_SPEED, USUAL_DROP, Verdicts, least_bound, speed_ratio
+from gleanet.quantize.reasons import SAME_SPEED, Verdicts, least_bound, speed_ratio
 from gleanet.quantize.saturation import chosen_note
-from gleanet.quantize.trial import Source, Tried, attempt, node_counts, seen
+from gleanet.quantize.trial import Source, Tried, attempt, seen
 
 HOPELESS = 1.1  # a method this many times slower than the float file is not timed to the end
 LOOK = 2000  # images that every method is judged on
-SAMPLES = 256  # calibration images kept for what looks at layers: saturation, sensitivity, biases
+SAMPLES = 16  # calibration images kept for looking at single layers
 REFINED = 2  # the other calibrators are tried on so many of the fastest methods
 
 
@@ -45,7 +45,6 @@ class Choice:
         reason: why, in one paragraph, in terms of this machine's CPU.
         float_accuracy, float_latencies, float_nodes: of the model as given, measured in the same minutes.
         ranges: what calibration saw of each tensor, and what each calibrator makes of it.
-        sensitivity, repair: of the methods that had to be repaired.
     """
 
     path: Path | None
@@ -56,8 +55,6 @@ class Choice:
     float_latencies: tuple[Latency, ...] = ()
     float_nodes: dict[str, int] = field(default_factory=dict)
     ranges: tuple[TensorRange, ...] = ()
-    sensitivity: tuple[LayerSensitivity, ...] = ()
-    repair: tuple[RepairStep, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -265,6 +262,3 @@ def _nonexistent() -> Iterator[Trial]:
     for reason, names in impossible().items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         yield Trial(method=f"{names[0]}{more}", verdict="impossible", reason=reason)
-
-
-__all__ = ["LOOK", "USUAL_DROP", "Choice", "quantize"]

@@ -1,6 +1,5 @@
 """The images that methods are judged on: a first look for all of them, and more for those whose interval does not decide yet."""
 
-import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,12 +74,3 @@ def _up_to(stream: Iterator[Any], count: int) -> Iterator[Any]:
 def predicted(file: StrPath, block: Block) -> NDArray[np.float32]:
     """Logits of another file on the same images."""
     return predict(file, block.images, threads=cores())
-
-
-def blocks(evaluation: Evaluation) -> Iterator[Block]:
-    """All blocks, as long as there are images."""
-    for index in itertools.count():
-        block = evaluation.block(index)
-        if block is None:
-            return
-        yield block

@@ -15,13 +15,14 @@ from onnxruntime.quantization.calibrate import CalibrationMethod, TensorData, Te
 from onnxruntime.quantization.onnx_quantizer import ONNXQuantizer
 from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 from onnxruntime.quantization.quant_utils import QuantizationMode
-from onnxruntime.quantization.registry import IntegerOpsRegistry, QDQRegistry, QLinearOpsRegistry
+from onnxruntime.quantization.registry import IntegerOpsRegistry, QLinearOpsRegistry
 
 from gleanet.core.errors import QuantizationError
 from gleanet.measure.runtime import one_line
 from gleanet.quantize.calibrate import Ranges
 from gleanet.quantize.compact import compact, stamp
 from gleanet.quantize.methods import Method
+from gleanet.quantize.observe import QUANTIZABLE
 from gleanet.quantize.sizeonly import to_float16, to_small_weights
 from gleanet.quantize.widen import note, widen
 
@@ -98,7 +99,7 @@ def _static(model: onnx.ModelProto, ranges: Ranges, method: Method, excluded: li
         operators = sorted(QLinearOpsRegistry)
         quantizer = ONNXQuantizer(model, *scales, QuantizationMode.QLinearOps, True, *types, data, [], excluded, operators, {})
     else:
-        operators = sorted({*QDQRegistry, *QLinearOpsRegistry})
+        operators = sorted(QUANTIZABLE)
         quantizer = QDQQuantizer(model, *scales, *types, data, [], excluded, operators, {})
     quantizer.quantize_model()
     quantizer.model.topological_sort()

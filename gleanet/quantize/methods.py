@@ -18,7 +18,7 @@ To add a method, add to the axes below; :func:`why_not` says which points of the
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from gleanet.core.errors import SettingsError
 
@@ -27,7 +27,7 @@ Mode = Literal["static", "dynamic", "weights", "float16"]
 Format = Literal["QDQ", "QOperator"]
 Calibrator = Literal["min-max", "percentile", "entropy", "mse"]
 
-CALIBRATORS: tuple[Calibrator, ...] = ("min-max", "percentile", "entropy", "mse")
+CALIBRATORS: tuple[Calibrator, ...] = get_args(Calibrator)
 TYPES: dict[str, tuple[Integer, Integer]] = {
     "u8s8": ("uint8", "int8"),
     "u8u8": ("uint8", "uint8"),

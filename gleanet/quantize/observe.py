@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.typing import NDArray
 from onnx import helper
 from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
@@ -19,7 +18,7 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 from gleanet.core.errors import DataError, QuantizationError
 from gleanet.core.records import Preprocess
 from gleanet.measure.accuracy import normalise
-from gleanet.measure.runtime import ORT_ERRORS, one_line, serialize
+from gleanet.measure.runtime import ORT_ERRORS, one_line, session_in_memory
 
 CHUNK = 64  # images per run at most ...
 CHUNK_BYTES = 1 << 27  # ... and so few that all activations together stay below this, but at least one
@@ -87,7 +86,10 @@ def observe(model: onnx.ModelProto, *, histograms: bool, threads: int, file: Pat
     values = [name for name in names if name in wanted]
     extremes = [name for name in names if name not in values]
     fed = _image_input(model).name
-    session = _session(_extended(model, [name for name in values if name != fed], extremes), threads, file)
+    try:
+        session = session_in_memory(_extended(model, [name for name in values if name != fed], extremes), threads=threads)
+    except ORT_ERRORS as error:
+        raise QuantizationError(f"cannot calibrate {file}: {one_line(error)}") from error
     entry = session.get_inputs()[0]
     return Observer(
         file=file,
@@ -189,14 +191,3 @@ def _extended(model: onnx.ModelProto, values: list[str], extremes: list[str]) ->
             extended.graph.node.append(helper.make_node(kind, [name], [prefix + name], keepdims=0))
             extended.graph.output.append(helper.make_tensor_value_info(prefix + name, onnx.TensorProto.FLOAT, []))
     return extended
-
-
-def _session(model: onnx.ModelProto, threads: int, file: Path) -> Any:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4
-    try:
-        return ort.InferenceSession(serialize(model), options, providers=["CPUExecutionProvider"])
-    except ORT_ERRORS as error:
-        raise QuantizationError(f"cannot calibrate {file}: {one_line(error)}") from error

@@ -48,8 +48,8 @@ class Verdicts:
         able = [t for t in trials if t.verdict != "failed" and self.within(t)]
         if not able:
             return None
-        limit = min(speed_ratio(self.base, t.latencies) for t in able) * SAME_SPEED
-        return max((t for t in able if speed_ratio(self.base, t.latencies) <= limit), key=_precision)
+        limit = min(self._ratio(t) for t in able) * SAME_SPEED
+        return max((t for t in able if self._ratio(t) <= limit), key=_precision)
 
     def judge(self, trial: Trial, best: Trial | None, file: str) -> Trial:
         """``trial`` with its verdict and reason; the chosen one also with its ``file``."""
@@ -58,17 +58,16 @@ class Verdicts:
         note = f"; {trial.reason}" if trial.reason else ""
         if best is not None and trial.method == best.method:
             return replace(trial, verdict="chosen", file=file, reason=f"{self._speed(trial)}; {_accuracy(trial)}{note}")
-        late = best is not None and speed_ratio(self.base, trial.latencies) > speed_ratio(self.base, best.latencies) * SAME_SPEED
+        late = best is not None and self._ratio(trial) > self._ratio(best) * SAME_SPEED
         if not self.within(trial) and not (late and self.undecided(trial)):
             proof = ", which these images do not rule out" if self.undecided(trial) else ""
             why = f"{_accuracy(trial)}, the limit is {self.max_drop:g} points{proof}"
             return replace(trial, verdict="too inaccurate", reason=f"{why}{note}")
         assert best is not None
-        winner = speed_ratio(self.base, best.latencies)
-        if speed_ratio(self.base, trial.latencies) <= winner * SAME_SPEED and _precision(trial) <= _precision(best):
+        if not late and _precision(trial) <= _precision(best):
             why = f"as fast as {best.method} within the noise of timing, but its logits are less precise ({_db(trial)} against {_db(best)})"
         else:
-            why = f"{self._speed(trial)}, {best.method} takes {winner:.2f}"
+            why = f"{self._speed(trial)}, {best.method} takes {self._ratio(best):.2f}"
         if trial.method in METHODS and METHODS[trial.method].size_only:
             return replace(trial, verdict="size only", reason=f"saves bytes, the runtime computes in float: {why}{note}")
         return replace(trial, verdict="slower", reason=f"{why}{_left_in_float(trial)}{note}")
@@ -81,10 +80,10 @@ class Verdicts:
             count = f"of {len(tried)} methods is" if len(tried) > 1 else "method is"
             return (
                 f"no{'ne' if len(tried) > 1 else ''} {count} sure to stay within {self.max_drop:g} points; the nearest, {nearest.method}, "
-                f"{_accuracy(nearest)}: raise max_drop, or give more images"
+                f"{_accuracy(nearest)}: raise max_drop, or give more images."
             )
         able = sum(self.within(t) for t in tried)
-        ratio = speed_ratio(self.base, best.latencies)
+        ratio = self._ratio(best)
         slow = " It is slower than the float file on this machine: only the size is gained." if ratio > 1 else ""
         return (
             f"{best.method} is the fastest of {able} methods within {self.max_drop:g} points ({len(trials)} tried): "
@@ -94,7 +93,10 @@ class Verdicts:
     def _speed(self, trial: Trial) -> str:
         base = {record.batch: record.p50_ms for record in self.base}
         parts = [f"{r.p50_ms:.3g} ms at batch {r.batch} (float {base[r.batch]:.3g})" for r in trial.latencies if r.batch in base]
-        return f"{', '.join(parts)}: {speed_ratio(self.base, trial.latencies):.2f} of the float time"
+        return f"{', '.join(parts)}: {self._ratio(trial):.2f} of the float time"
+
+    def _ratio(self, trial: Trial) -> float:
+        return speed_ratio(self.base, trial.latencies)
 
 
 def _accuracy(trial: Trial) -> str:

@@ -13,14 +13,13 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from gleanet.core.stats import sqnr_db
-from gleanet.measure.accuracy import logits_in_batches
-from gleanet.measure.runtime import StrPath, open_session, read_model, serialize
+from gleanet.measure.accuracy import logits_in_batches, normalise, pixel_preprocess
+from gleanet.measure.runtime import StrPath, open_session, read_model, session_in_memory
 from gleanet.quantize.evaluation import Block
 
 PROBE = 64  # images on which the run with and without runtime optimizations are compared
@@ -68,7 +67,7 @@ def saturated_layers(file: StrPath, images: NDArray[Any]) -> tuple[str, ...]:
     found = []
     for layer in layers:
         part = onnx.utils.Extractor(model).extract_model([layer.input], [layer.output])
-        (ran,) = _session(part, optimize=True).run([layer.output], {layer.input: values[layer.input]})
+        (ran,) = session_in_memory(part).run([layer.output], {layer.input: values[layer.input]})
         if np.abs(ran.astype(np.int32) - values[layer.output].astype(np.int32)).max() > LEVELS:
             found.append(layer.node.name)
     return tuple(found)
@@ -86,7 +85,7 @@ def would_saturate(file: StrPath, images: NDArray[Any], *, seed: int = 0) -> tup
         seed: of the sample.
     """
     model = read_model(file)
-    suspects = [layer for layer in quantized_layers(model) if layer.weights.dtype == np.int8 and _could_exceed(layer.weights)]
+    suspects = [layer for layer in quantized_layers(model) if layer.weights.dtype == np.int8 and _suspect(layer.weights).any()]
     if not suspects:
         return ()
     values = _values(model, [layer.input for layer in suspects], images, file)
@@ -136,44 +135,37 @@ def _values(model: onnx.ModelProto, names: list[str], images: NDArray[Any], file
     names = list(dict.fromkeys(names))
     present = {output.name for output in watched.graph.output}
     watched.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in present)
-    session = _session(watched, optimize=False)
+    session = session_in_memory(watched, optimize=False)
     given = open_session(file)
     count = given.batch or LAYER_PROBE
     few = np.resize(images, (count, *images.shape[1:])) if len(images) < count else images[:count]
+    preprocess = pixel_preprocess(given, few)
+    ready = few.astype(given.dtype, copy=False) if preprocess is None else normalise(few, preprocess)
     (entry,) = session.get_inputs()
-    results = session.run(names, {entry.name: np.ascontiguousarray(few.astype(given.dtype, copy=False))})
+    results = session.run(names, {entry.name: np.ascontiguousarray(ready)})
     return dict(zip(names, results, strict=True))
 
 
-def _session(model: onnx.ModelProto, *, optimize: bool) -> Any:
-    options = ort.SessionOptions()
-    options.log_severity_level = 4
-    level = ort.GraphOptimizationLevel
-    options.graph_optimization_level = level.ORT_ENABLE_ALL if optimize else level.ORT_DISABLE_ALL
-    return ort.InferenceSession(serialize(model), options, providers=["CPUExecutionProvider"])
-
-
-def _packed(weights: NDArray[Any]) -> NDArray[np.int32]:
-    """Weights [M, K], K even, in the order in which they are multiplied: channels inside kernel positions."""
-    inner = np.moveaxis(weights, 1, -1).reshape(len(weights), -1).astype(np.int32)
+def _packed(fields: NDArray[Any]) -> NDArray[np.int32]:
+    """Filters or receptive fields [n, C, *kernel] as [n, K], K even, in the order of multiplication: channels inside kernel positions."""
+    inner = np.moveaxis(fields, 1, -1).reshape(len(fields), -1).astype(np.int32)
     return np.pad(inner, ((0, 0), (0, inner.shape[1] % 2)))
 
 
-def _could_exceed(weights: NDArray[Any]) -> bool:
-    """Whether full activations would exceed 16 bits: two weights of a pair that pull the same way."""
+def _suspect(weights: NDArray[Any]) -> NDArray[np.bool_]:
+    """Filters [M] that could exceed 16 bits if all activations were full: two weights of a pair that pull the same way."""
     pairs = _packed(weights).reshape(len(weights), -1, 2)
-    return bool((255 * np.maximum(pairs.clip(min=0).sum(axis=2), -pairs.clip(max=0).sum(axis=2))).max() > LIMIT)
+    pull = np.maximum(pairs.clip(min=0).sum(axis=2), -pairs.clip(max=0).sum(axis=2))
+    return np.asarray(255 * pull.max(axis=1) > LIMIT)
 
 
 def _exceeds(layer: Layer, values: Mapping[str, NDArray[Any]], rng: np.random.Generator) -> bool:
     """Whether a pair of products of a sample of receptive fields exceeds 16 bits. Groups are taken one by one."""
-    weights = _packed(layer.weights)
     groups = next((a.i for a in layer.node.attribute if a.name == "group"), 1)
     fields = _receptive_fields(layer, values[layer.input], rng)
-    for part, filters in zip(np.split(fields, groups, axis=1), np.split(weights, groups), strict=True):
-        packed = part.reshape(part.shape[0], part.shape[1], -1).transpose(0, 2, 1).reshape(len(part), -1).astype(np.int32)
-        packed = np.pad(packed, ((0, 0), (0, packed.shape[1] % 2)))
-        for row in filters:
+    for part, weights in zip(np.split(fields, groups, axis=1), np.split(layer.weights, groups), strict=True):
+        packed = _packed(part)
+        for row in _packed(weights)[_suspect(weights)]:
             sums = (packed * row).reshape(len(packed), -1, 2).sum(axis=2)
             if np.abs(sums).max() > LIMIT:
                 return True

@@ -1,7 +1,6 @@
 """One method tried: its file written, opened, run on the first look of images, its nodes counted."""
 
 import hashlib
-import tempfile
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 from gleanet.core.errors import GleanetError
 from gleanet.core.records import Trial
 from gleanet.core.stats import paired_change, sqnr_db, wilson
-from gleanet.measure.runtime import StrPath, one_line, open_session, serialize
+from gleanet.measure.runtime import one_line, optimized_graph, serialize
 from gleanet.quantize.calibrate import Statistics
 from gleanet.quantize.evaluation import Block, Evaluation, predicted
 from gleanet.quantize.insert import WEIGHTED, insert
@@ -103,30 +102,15 @@ def seen(tried: Tried, block: Block, logits: NDArray[np.float32]) -> Tried:
 
 
 def structure(model: onnx.ModelProto) -> str:
-    """A digest of the graph and of the types and shapes of its constants, not of their values."""
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
-    for tensor in bare.graph.initializer:
-        kind, dims = tensor.data_type, tuple(tensor.dims)
-        tensor.CopyFrom(onnx.TensorProto(data_type=kind, dims=dims, name=tensor.name))
-    return hashlib.sha256(serialize(bare)).hexdigest()
-
-
-def optimized_graph(file: StrPath) -> onnx.GraphProto:
-    """The graph that ONNX Runtime runs for ``file`` on this machine.
-
-    Raises:
-        ModelError: the runtime refuses it.
-    """
-    with tempfile.TemporaryDirectory(prefix="gleanet-") as folder:
-        optimized = Path(folder) / "optimized.onnx"
-        open_session(file, optimized=optimized)
-        return onnx.load(str(optimized), load_external_data=False).graph
-
-
-def node_counts(file: StrPath) -> dict[str, int]:
-    """Operator -> how many, in the graph that ONNX Runtime runs for ``file`` on this machine. Raises as :func:`optimized_graph`."""
-    return dict(sorted(Counter(node.op_type for node in optimized_graph(file).node).items()))
+    """A digest of the nodes and of the types and shapes of their constants: neither of values, nor of which constants are shared."""
+    kinds = {tensor.name: f"{tensor.data_type}{list(tensor.dims)}" for tensor in model.graph.initializer}
+    digest = hashlib.sha256()
+    for node in model.graph.node:
+        bare = onnx.NodeProto()
+        bare.CopyFrom(node)
+        bare.input[:] = [kinds.get(name, name) for name in node.input]
+        digest.update(bare.SerializeToString(deterministic=True))
+    return digest.hexdigest()
 
 
 def _saturation(source: Source, file: Path, block: Block, logits: NDArray[np.float32]) -> tuple[str, tuple[str, ...]]:

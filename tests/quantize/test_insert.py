@@ -12,11 +12,12 @@ from gleanet.core.errors import ModelError, SettingsError
 from gleanet.core.stats import sqnr_db
 from gleanet.measure import predict
 from gleanet.measure.graph import PADDED
+from gleanet.measure.runtime import node_counts
 from gleanet.quantize.calibrate import min_max
 from gleanet.quantize.insert import insert
 from gleanet.quantize.methods import METHODS, SHORTLIST, impossible, select, with_calibrator
 from gleanet.quantize.prepare import prepare
-from gleanet.quantize.trial import INTEGER_LAYERS, node_counts
+from gleanet.quantize.trial import INTEGER_LAYERS, structure
 from tests.tiny_onnx import convnet, floats, save
 
 FILE = Path("m.onnx")
@@ -141,6 +142,19 @@ def test_method_names() -> None:
     for wrong in ("int4", "", "u8s8,nope"):
         with pytest.raises(SettingsError, match=r"unknown quantization method .* u8s8, u8s8-channel"):
             select(wrong)
+
+
+def test_the_structure_does_not_depend_on_ranges_and_on_which_constants_are_equal() -> None:
+    """Equal scales are stored once: a calibrator that gives two tensors one range must not make another structure of the file."""
+    prepared = prepare(convnet(), FILE)
+    found = min_max(prepared, [X], file=FILE)
+    equal = dict.fromkeys(found, (-1.0, 3.0))
+    files = {name: structure(insert(prepared, found, METHODS[name], convnet())) for name in ("u8s8", "u8s8-7bit", "u8u8", "u8s8-channel")}
+    assert len(insert(prepared, equal, METHODS["u8s8"], convnet()).graph.initializer) < len(
+        insert(prepared, found, METHODS["u8s8"], convnet()).graph.initializer
+    )
+    assert structure(insert(prepared, equal, METHODS["u8s8"], convnet())) == files["u8s8"] == files["u8s8-7bit"]
+    assert len(set(files.values())) == 3
 
 
 def test_combinations_that_do_not_exist_say_why() -> None:

@@ -85,6 +85,15 @@ def test_ordinary_weights_and_other_types_do_not_saturate(tmp_path: Path) -> Non
         assert would_saturate(quantized(worst_case(), name, tmp_path), X) == ()
 
 
+def test_pixels_are_normalised_as_the_file_says(tmp_path: Path) -> None:
+    """Dark pixels make small activations; taken for numbers as they are, they would fill the range."""
+    model = worst_case()
+    helper.set_model_props(model, {"gleanet.preprocess": '{"mean": [0, 0, 0], "std": [1, 1, 1]}'})
+    file, dark = quantized(model, "u8s8", tmp_path), np.full(X.shape, 25, dtype=np.uint8)
+    assert would_saturate(file, dark) == would_saturate(file, (dark / 255).astype(np.float32)) == ()
+    assert would_saturate(file, dark.astype(np.float32)) == ("wild",)
+
+
 def found_here(file: Path, source: Path) -> tuple[str, ...] | None:
     block = Block(X, np.zeros(len(X), dtype=np.int64), predict(source, X))
     return None if strays(file, block, predict(file, X)) is None else saturated_layers(file, X)
