@@ -2,8 +2,8 @@
 
     GLEANET_DATA=DATA python benchmarks/percentile.py WEIGHTS_FOLDER
 
-Public ResNet-20 and ResNet-56 on CIFAR-10 (JPEG q75): 512 training images calibrate, 2,000 others are compared with the float file. The test
-images are not looked at, because the default percentage is chosen here. Results: benchmarks/results/percentile.json.
+Public ResNet-20 and ResNet-56 on CIFAR-10 (JPEG q75): 512 training images calibrate, 2,000 others are compared with the float file.
+The test images are not looked at, because a default is judged by this. Results: benchmarks/results/percentile.json.
 """
 
 import argparse
