@@ -134,7 +134,8 @@ def record(network: str, data: Dataset, part: str, found: dict[str, Any]) -> Non
         "data": {"title": data.title, "test": len(data.test)},
     }  # fmt: skip
     whole["parts"][part] = found
-    write_bytes(file, json.dumps(whole, indent=1).encode() + b"\n")
+    text = json.dumps(whole, indent=1).replace(f"{ROOT}/", "")  # paths as they are in any checkout
+    write_bytes(file, text.encode() + b"\n")
 
 
 def ours(bench: Bench) -> dict[str, Any]:
