@@ -12,7 +12,7 @@ from gleanet.core.host import cores
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Latency, Measurement
 from gleanet.core.stats import paired_change, wilson
-from gleanet.measure.accuracy import predict
+from gleanet.measure.accuracy import classes
 from gleanet.measure.graph import graph_cost
 from gleanet.measure.runtime import StrPath, check_external, read_model, runtime_name
 from gleanet.measure.timing import latency
@@ -53,7 +53,7 @@ def compare(
     guesses: dict[Path, NDArray[np.int64]] = {}
     if inputs is not None:
         # answers do not depend on the threads that give them, so they may have all cores; only times are pinned
-        guesses = {file: predict(file, inputs, threads=cores(), progress=progress).argmax(axis=1) for file in every}
+        guesses = {file: classes(file, inputs, threads=cores(), progress=progress) for file in every}
     shape = None if inputs is None else tuple(inputs.shape[1:])
     times = latency(every, batches=batches, threads=threads, image_shape=shape, progress=progress)
     return tuple(_measurement(file, base, guesses, labels, times) for file in files)
