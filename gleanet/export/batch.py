@@ -168,12 +168,13 @@ def _free_outputs(model: onnx.ModelProto, name: str) -> None:
 def _culprit(graph: onnx.GraphProto, name: str, known: dict[str, Tensor]) -> onnx.NodeProto | None:
     """The first node that reads something with a free first dimension and gives something with a fixed one."""
     led = {name}
-    for index, node in enumerate(graph.node):
+    nodes: list[onnx.NodeProto] = list(graph.node)
+    for node in nodes:
         shape = known[node.output[0]].shape if node.output[0] in known else ()
         if not led.intersection(node.input) or node.op_type in ("Shape", "Size"):
             continue
         if shape and isinstance(shape[0], int):
-            return graph.node[index]
+            return node
         led.add(node.output[0])
     return None
 

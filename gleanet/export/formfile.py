@@ -81,15 +81,17 @@ def _difference(
 ) -> float:
     """Largest difference over all images; raises _Differs above the limit."""
     known = preprocess or preprocess_of(model) or preprocess_of(made) or Preprocess(mean=(0.5,), std=(0.25,))
-    images = {uint8: pixels if uint8 else normalise(pixels, known) for uint8 in {old.dtype == np.uint8, new.dtype == np.uint8}}
-    if len(images) == 2:  # a last-bit difference before a rounding to 8 bits would be a difference of 1: the graph's own numbers are used
-        images[False] = _by_graph(made if new.dtype == np.uint8 else model, pixels, images[False])
+    floats = normalise(pixels, known)
+    if (old.dtype == np.uint8) != (
+        new.dtype == np.uint8
+    ):  # a last-bit difference before a rounding to 8 bits would be a difference of 1: the graph's own numbers are used
+        floats = _by_graph(made if new.dtype == np.uint8 else model, pixels, floats)
     size = old.batch or new.batch or len(pixels)
     kinds = head(model.graph).kind, head(made.graph).kind
-    expected = _answers(old, images[old.dtype == np.uint8], size)
+    expected = _answers(old, pixels if old.dtype == np.uint8 else floats, size)
     worst = 0.0
     for batch in {new.batch} if new.batch else {size, _OTHER_BATCH, 1}:
-        found = _answers(new, images[new.dtype == np.uint8], batch)
+        found = _answers(new, pixels if new.dtype == np.uint8 else floats, batch)
         worst = max(worst, _compare(expected, found, *kinds))
     return worst
 

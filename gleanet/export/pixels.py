@@ -140,7 +140,7 @@ def take_floats(model: onnx.ModelProto) -> None:
 
 
 def front(model: onnx.ModelProto) -> tuple[onnx.ModelProto, bool, bool]:
-    """What :func:`take_pixels` put into ``model``, as a model of its own with a free batch; whether it takes [N, H, W, C]; whether it gives it.
+    """What :func:`take_pixels` put into ``model``, as a model of its own with a free batch; whether it takes, and whether it gives, NHWC.
 
     Raises:
         ExportError: there is nothing of the kind.
