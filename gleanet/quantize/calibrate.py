@@ -17,7 +17,7 @@ from onnx import helper
 from gleanet.core.errors import DataError, QuantizationError
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Preprocess
-from gleanet.measure.accuracy import normalise
+from gleanet.measure.accuracy import as_taken
 from gleanet.measure.runtime import ORT_ERRORS, one_line, serialize
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -55,6 +55,7 @@ def min_max(
     session = _session(_extended(model, names), threads, file)
     entry = session.get_inputs()[0]
     fixed = entry.shape[0] if isinstance(entry.shape[0], int) else None
+    shape = [size if isinstance(size, int) else None for size in entry.shape]
     dtype = np.uint8 if entry.type == "tensor(uint8)" else np.float32
     low, high = np.full(len(names), np.inf), np.full(len(names), -np.inf)
     seen = 0
@@ -62,7 +63,7 @@ def min_max(
         for images in batches:
             for chunk in _chunks(images, fixed or CHUNK, fixed):
                 pixels = chunk.dtype == np.uint8 and dtype is np.float32
-                ready = normalise(chunk, preprocess) if pixels and preprocess is not None else chunk
+                ready = np.ascontiguousarray(as_taken(chunk, shape, preprocess if pixels else None))
                 if ready.dtype != dtype:
                     raise DataError(f"{file} takes {np.dtype(dtype)} images, these are {ready.dtype}: preprocess as for training")
                 try:
