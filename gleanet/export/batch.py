@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from gleanet.core.errors import ExportError, ModelError
-from gleanet.export.edit import Tensor, attribute, constant, drop_unused, fresh, image_input, producer, set_shape, tensors
+from gleanet.export.edit import Dim, Tensor, attribute, constant, drop_unused, fresh, image_input, producer, set_shape, tensors
 from gleanet.measure.runtime import serialize
 
 Batch = int | Literal["dynamic"]
@@ -25,36 +25,36 @@ def set_batch(model: onnx.ModelProto, wanted: Batch) -> None:
     reshapes that name it are rewritten.
 
     Raises:
-        ExportError: a node mixes images, or holds on to the old batch size; or the image size is open. The message names it.
+        ExportError: a node mixes images, or holds on to the old one; or the image size is open. The message names it.
     """
     value = image_input(model.graph)
-    dims = value.type.tensor_type.shape.dim
-    if not dims:
+    if not value.type.tensor_type.shape.dim:
         raise ExportError(f"input {value.name!r} has no shape: the batch cannot be found in it")
-    before = dims[0].dim_value
-    if wanted == "dynamic" and not before:
-        return
+    before = value.type.tensor_type.shape.dim[0].dim_value
     if before and before != wanted:
         _loosen_reshapes(model, value.name, before)
-    dims[0].Clear()
-    if wanted == "dynamic":
-        dims[0].dim_param = _FREE
-    else:
-        dims[0].dim_value = wanted
-        _check_sizes(value)
-    del model.graph.value_info[:]
-    for output in model.graph.output:
-        output.ClearField("type")
-    if wanted == "dynamic":
+        _declare(model, value, _FREE)
         _free_outputs(model, value.name)
-    else:
+    if wanted != "dynamic":
+        _check_sizes(value)
+        _declare(model, value, wanted)
         _fold_shapes(model)
         _fix_outputs(model)
 
 
+def _declare(model: onnx.ModelProto, value: onnx.ValueInfoProto, batch: int | str) -> None:
+    """Write the size into the input, and forget all shapes that were inferred with another."""
+    old = value.type.tensor_type
+    shape: list[Dim] = [dim.dim_value or dim.dim_param or None for dim in old.shape.dim]
+    set_shape(value, old.elem_type, [batch, *shape[1:]])
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        output.ClearField("type")
+
+
 def _check_sizes(value: onnx.ValueInfoProto) -> None:
     dims = value.type.tensor_type.shape.dim
-    if any(not dim.dim_value for dim in dims):
+    if any(not dim.dim_value for dim in dims[1:]):
         shown = ", ".join(str(dim.dim_value or dim.dim_param or "?") for dim in dims)
         raise ExportError(f"input {value.name!r} [{shown}] leaves the image size open: export the model with a fixed one for a fixed batch")
 
@@ -158,7 +158,7 @@ def _free_outputs(model: onnx.ModelProto, name: str) -> None:
     known = _infer(model)
     main = known[model.graph.output[0].name]
     if not main.shape or isinstance(main.shape[0], int):
-        raise ExportError(f"the batch cannot be made dynamic: {_words(_culprit(model.graph, name, known))} holds on to the old batch size")
+        raise ExportError(f"the batch size cannot be changed: {_words(_culprit(model.graph, name, known))} holds on to the old one")
     for output in model.graph.output:
         tensor = known[output.name]
         first = tensor.shape[:1] if tensor.shape and isinstance(tensor.shape[0], int) else [_FREE]

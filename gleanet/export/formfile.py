@@ -1,4 +1,8 @@
-"""A file in another form, written only when ONNX Runtime computes the same with it as with its source."""
+"""A file in another form, written only when ONNX Runtime computes the same with it as with its source.
+
+onnxruntime-web runs such a file in a browser: weights inside (it fetches one address), opset 18, operators that its wasm build has, which
+are those of ONNX Runtime on a CPU. ``tests/export/test_web.py`` runs it.
+"""
 
 from pathlib import Path
 from typing import Any
