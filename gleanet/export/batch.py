@@ -79,14 +79,10 @@ def _loosen_reshapes(model: onnx.ModelProto, name: str, batch: int) -> None:
         if node.op_type == "Transpose" and attribute(node, "perm", [1])[0] != 0:
             continue
         if node.op_type == "Reshape":
-            if source not in led or _size(known[source].shape[1:]) != _size(shape[1:]):
+            if source not in led:
                 continue
             _loosen(graph, node, batch)
         led.add(out)
-
-
-def _size(shape: tuple[Any, ...]) -> int | None:
-    return int(np.prod(shape)) if all(isinstance(dim, int) for dim in shape) else None
 
 
 def _loosen(graph: onnx.GraphProto, node: onnx.NodeProto, batch: int) -> None:
