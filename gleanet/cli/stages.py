@@ -1,51 +1,113 @@
 """Commands for one stage on files: export, quantize, measure."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from gleanet.cli import options as o
 from gleanet.cli.jobs import BELOW_BAR, print_run
 from gleanet.cli.terminal import TerminalProgress, print_json, print_table, print_text
-from gleanet.core.records import Row
-from gleanet.core.settings import QuantizeSettings, Quantizing
+from gleanet.core.errors import SettingsError
+from gleanet.core.records import Preprocess, Row
+from gleanet.core.settings import Input, QuantizeSettings, Quantizing
 from gleanet.report import table, trial_table
+
+Output = Literal["logits", "softmax", "argmax"]
+Layout = Literal["NCHW", "NHWC"]
 
 
 def export(
-    checkpoint: Annotated[str, typer.Argument(help="A .gleanet file, or any MODEL together with --weights.")],
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="A .gleanet file, any MODEL together with --weights, or any .onnx file.")],
     weights: o.Weights = None,
     data: o.Data = None,
-    input: o.Input = "float",
-    out: Annotated[Path | None, typer.Option(help="Folder or .onnx file to write. Default: beside the checkpoint.")] = None,
+    input: Annotated[
+        Input | None, typer.Option(help="float: normalised images. uint8: pixels, with the normalisation inside the graph. Default: float.")
+    ] = None,
+    output: Annotated[
+        Output | None, typer.Option(help="logits; softmax: probabilities; argmax: the class, int64 [N]. Default: logits.")
+    ] = None,
+    batch: Annotated[str | None, typer.Option(help="Images per call, all shapes static; or dynamic. Default: dynamic.")] = None,
+    layout: Annotated[Layout | None, typer.Option(help="Of the input; NHWC is what cameras give. Default: NCHW.")] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="Mean of each channel, with commas, of pixels scaled to 0..1; for a file that does not say.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Standard deviation of each channel, likewise.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder or .onnx file to write. Default: beside the source.")] = None,
     seed: o.Seed = 0,
     threads: o.Threads = 1,
     device: o.Device = "auto",
     json: o.Json = False,
     config: o.Config = None,
 ) -> int:
-    """Export to ONNX: one file, batch-norm folded, dynamic batch, checked against torch (on real images with --data).
+    """Export a checkpoint to ONNX, checked against torch; or bring any .onnx file, float or quantized, into another form, checked too.
 
     Example: [bold]gleanet export runs/base/model.gleanet --data digits[/]
+
+    For a camera: [bold]gleanet export runs/demo/model.int8.onnx --input uint8 --layout NHWC --output argmax --batch 1[/]
+
+    Not made here: [bold]gleanet export other.onnx --input uint8 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225[/]
     """
     import gleanet.pipeline as pipeline
 
+    forms = [input, output, batch and f"batch-{batch}", layout and layout.lower()]
+    target = _target(source, out, ".".join(word for word in forms if word))
     with TerminalProgress() as progress:
-        done = pipeline.export(checkpoint, _target(checkpoint, out), weights=weights, input=input, data=data, progress=progress)
+        done = pipeline.export(
+            source,
+            target,
+            weights=weights,
+            input=input,
+            output=output,
+            batch=_batch(batch),
+            layout=layout,
+            preprocess=_preprocess(mean, std),
+            data=data,
+            progress=progress,
+        )
+    size = done.path.stat().st_size
     if json:
-        print_json({"file": str(done.path), "bytes": done.path.stat().st_size, "max_abs_diff": done.max_abs_diff, "input": input})
+        print_json({"file": str(done.path), "bytes": size, "max_abs_diff": done.max_abs_diff, "input": input or "float"})
     else:
-        print_text(f"{done.path}: {done.path.stat().st_size:,} bytes, logits within {done.max_abs_diff:.1e} of torch's")
+        whose = source if Path(source).suffix == ".onnx" else "torch"
+        print_text(f"{done.path}: {size:,} bytes, within {done.max_abs_diff:.1e} of {whose}'s")
     return 0
 
 
-def _target(checkpoint: str, out: Path | None) -> Path:
+def _target(source: str, out: Path | None, forms: str) -> Path:
+    """The file to write: another form of an ONNX file gets the form into its name, so that it does not replace it."""
     if out is not None and out.suffix == ".onnx":
         return out
-    source = Path(checkpoint)
-    name = f"{source.stem if source.suffix else checkpoint.rpartition(':')[2]}.onnx"
-    return (out or (source.parent if source.is_file() else Path())) / name
+    given = Path(source)
+    name = f"{given.stem if given.suffix else source.rpartition(':')[2]}.onnx"
+    if given.suffix == ".onnx":
+        name = f"{given.stem}.{forms or 'reformed'}.onnx"
+    return (out or (given.parent if given.is_file() else Path())) / name
+
+
+def _batch(text: str | None) -> int | Literal["dynamic"] | None:
+    if text is None:
+        return None
+    if text == "dynamic":
+        return "dynamic"
+    if not text.isdecimal() or int(text) < 1:
+        raise SettingsError(f"--batch must be a number of images, at least 1, or dynamic, got {text!r}")
+    return int(text)
+
+
+def _preprocess(mean: str | None, std: str | None) -> Preprocess | None:
+    if mean is None and std is None:
+        return None
+    if mean is None or std is None:
+        raise SettingsError(f"--mean and --std belong together: --{'mean' if mean is None else 'std'} is missing")
+    return Preprocess(mean=_numbers("--mean", mean), std=_numbers("--std", std))
+
+
+def _numbers(option: str, text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise SettingsError(f"{option} must be numbers with commas between, such as 0.49,0.48,0.45, got {text!r}") from error
 
 
 def quantize(

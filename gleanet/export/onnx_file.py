@@ -22,14 +22,15 @@ import onnx
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
 from torch import Tensor, nn
 
 from gleanet.core.errors import ExportError, ModelError, SettingsError
 from gleanet.core.files import replacing
 from gleanet.core.records import Preprocess
 from gleanet.export.fold import fold_batch_norm
+from gleanet.export.pixels import take_pixels
 from gleanet.export.tidy import tidy
+from gleanet.measure.accuracy import normalise
 from gleanet.nn import architecture_of, has_architecture
 
 OPSET = 18
@@ -91,7 +92,7 @@ def export_onnx(
     proto = _to_onnx(reference, example)
     if input == "uint8":
         assert preprocess is not None
-        _take_pixels(proto, preprocess)
+        take_pixels(proto, preprocess)
     _stamp(proto, None if input == "uint8" else preprocess, names, record.factory if record is not None else type(model).__name__)
     with replacing(Path(path)) as temporary:
         temporary.write_bytes(proto.SerializeToString(deterministic=True))
@@ -132,27 +133,6 @@ def _to_onnx(model: nn.Module, example: Tensor) -> onnx.ModelProto:
     proto: onnx.ModelProto = program.model_proto
     tidy(proto, {path for path, module in model.named_modules() if path and not list(module.children())})
     return proto
-
-
-def _take_pixels(model: onnx.ModelProto, preprocess: Preprocess) -> None:
-    """Put Cast, Mul and Add before the network, in place: uint8 pixels -> (scaled pixel - mean) / std."""
-    low, high = preprocess.range
-    mean, std = np.asarray(preprocess.mean, dtype=np.float64), np.asarray(preprocess.std, dtype=np.float64)
-    scale = ((high - low) / 255 / std).astype(np.float32).reshape(1, -1, 1, 1)
-    shift = ((low - mean) / std).astype(np.float32).reshape(1, -1, 1, 1)
-    graph = model.graph
-    for node in graph.node:
-        node.input[:] = ["preprocess.shift" if name == "input" else name for name in node.input]
-    nodes = [
-        helper.make_node("Cast", ["input"], ["preprocess.cast"], name="preprocess.cast", to=onnx.TensorProto.FLOAT),
-        helper.make_node("Mul", ["preprocess.cast", "preprocess.factor"], ["preprocess.scale"], name="preprocess.scale"),
-        helper.make_node("Add", ["preprocess.scale", "preprocess.offset"], ["preprocess.shift"], name="preprocess.shift"),
-    ]
-    rest = list(graph.node)
-    del graph.node[:]
-    graph.node.extend([*nodes, *rest])
-    graph.initializer.extend([numpy_helper.from_array(scale, "preprocess.factor"), numpy_helper.from_array(shift, "preprocess.offset")])
-    graph.input[0].type.tensor_type.elem_type = onnx.TensorProto.UINT8
 
 
 def _stamp(model: onnx.ModelProto, preprocess: Preprocess | None, classes: tuple[str, ...], name: str) -> None:
@@ -209,7 +189,7 @@ def _difference(model: nn.Module, file: Path, images: NDArray[Any], preprocess: 
     batches.append(images[:1] if len(images) > 1 else np.repeat(images, 2, axis=0))
     worst = biggest = 0.0
     for batch in batches:
-        ready = batch if preprocess is None else _normalise(batch, preprocess)
+        ready = batch if preprocess is None else normalise(batch, preprocess)
         with torch.no_grad():
             expected = model(torch.from_numpy(np.ascontiguousarray(ready))).numpy()
         found = session.run(["logits"], {"input": np.ascontiguousarray(batch)})[0]
@@ -225,13 +205,6 @@ def _difference(model: nn.Module, file: Path, images: NDArray[Any], preprocess: 
             f"on {len(images)} images; does the network behave randomly, or depend on the batch, in eval mode?"
         )
     return worst
-
-
-def _normalise(images: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.float32]:
-    low, high = preprocess.range
-    mean, std = (np.asarray(v, dtype=np.float32).reshape(1, -1, 1, 1) for v in (preprocess.mean, preprocess.std))
-    scaled = images.astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)
-    return ((scaled - mean) / std).astype(np.float32)
 
 
 @contextmanager

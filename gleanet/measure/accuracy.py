@@ -1,12 +1,12 @@
-"""Logits of an ONNX file over a set of images."""
+"""What an ONNX file says about images: logits or probabilities, and the class that follows; for files that give the class, that alone."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gleanet.core.errors import DataError
+from gleanet.core.errors import DataError, ModelError
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Preprocess
 from gleanet.measure.metadata import read_metadata
@@ -23,48 +23,88 @@ def predict(
     runtime: str = DEFAULT,
     progress: Progress = SILENT,
 ) -> NDArray[np.float32]:
-    """Logits [N, K] float32 of ``inputs`` [N, C, H, W], computed by ``runtime`` (or that of the candidate).
+    """Logits (or probabilities, where the file ends in a softmax) [N, K] float32 of ``inputs`` [N, C, H, W], computed by ``runtime``.
 
-    ``inputs`` are what the file takes: float32 (normalised) or uint8 (pixels). uint8 pixels for a file that takes float are normalised
-    as its metadata says. N need not be a multiple of the batch size; a file with a fixed batch gets its last batch padded.
+
+    ``inputs`` are what the file takes: float32 (normalised) or uint8 (pixels); a file that takes [N, H, W, C] gets them turned. uint8
+    pixels for a file that takes float are normalised as its metadata says. N need not be a multiple of the batch size; a file with a
+    fixed batch gets its last batch padded.
 
     Raises:
         DataError: another type or image shape than the file takes, or no image.
-        ModelError: the file cannot be read or run.
+        ModelError: the file cannot be read or run, or gives the class instead of scores.
         SettingsError: an unknown runtime, or one that is not installed.
     """
     session = open_session(path, threads=threads, runtime=runtime)
+    if session.gives_class:
+        raise ModelError(
+            f"{session.path} gives the class, not its score: gleanet export {session.path} --output logits cuts the argmax off"
+        )
+    return np.concatenate(list(_run(session, inputs, batch_size, progress)))
+
+
+def classes(
+    path: StrPath | Candidate,
+    inputs: NDArray[Any],
+    *,
+    threads: int = 1,
+    batch_size: int = 250,
+    runtime: str = DEFAULT,
+    progress: Progress = SILENT,
+) -> NDArray[np.int64]:
+    """The class [N] int64 that a file gives, or the one with the largest score, the first of several. Otherwise as :func:`predict`."""
+    session = open_session(path, threads=threads, runtime=runtime)
+    found = np.concatenate(list(_run(session, inputs, batch_size, progress)))
+    return found[:, 0].astype(np.int64) if session.gives_class else found.argmax(axis=1)
+
+
+def _run(session: Session, inputs: NDArray[Any], batch_size: int, progress: Progress) -> Iterator[NDArray[np.float32]]:
     with progress.task(f"Predict {session.path.name}", len(inputs), "images") as advance:
-        parts = []
         for batch in logits_in_batches(session, inputs, batch_size):
-            parts.append(batch)
+            yield batch
             advance(len(batch))
-    return np.concatenate(parts)
 
 
 def logits_in_batches(session: Session, inputs: NDArray[Any], batch_size: int) -> Iterator[NDArray[np.float32]]:
-    """Logits of ``inputs``, batch after batch; see :func:`predict`."""
+    """What the file gives for ``inputs``, [n, K] batch after batch (K = 1 where it is the class); see :func:`predict`."""
     check_images(session, inputs)
     preprocess = pixel_preprocess(session, inputs)
     size = session.batch or batch_size
     for start in range(0, len(inputs), size):
         chunk = inputs[start : start + size]
-        ready = chunk.astype(session.dtype, copy=False) if preprocess is None else normalise(chunk, preprocess)
+        ready = as_taken(chunk, session.shape, preprocess).astype(session.dtype, copy=False)
         missing = session.batch - len(chunk) if session.batch else 0
         if missing:
             ready = np.concatenate([ready, np.repeat(ready[-1:], missing, axis=0)])
         yield session.run(np.ascontiguousarray(ready))[: len(chunk)]
 
 
+def as_taken(images: NDArray[Any], shape: Sequence[int | None], preprocess: Preprocess | None) -> NDArray[Any]:
+    """``images`` [n, C, H, W] as a file with input ``shape`` takes them: normalised if ``preprocess`` is given, turned to [n, H, W, C]
+    where they fit only so."""
+    turn = not _fits(images.shape[1:], shape[1:]) and _fits(_last(images.shape[1:]), shape[1:])
+    if preprocess is not None:
+        images = normalise(images, preprocess, axis=1 if turn or preprocess.layout == "NCHW" else images.ndim - 1)
+    return np.moveaxis(images, 1, -1) if turn else images
+
+
 def check_images(session: Session, inputs: NDArray[Any]) -> None:
-    """Raise DataError unless ``inputs`` have the rank, sizes and number that ``session`` takes."""
+    """Raise DataError unless ``inputs`` have the rank, sizes and number that ``session`` takes, channels first or last."""
     if len(inputs) == 0:
         raise DataError(f"no images for {session.path}: give at least one")
-    wanted = session.shape[1:]
-    given = inputs.shape[1:]
-    if len(wanted) != len(given) or any(w not in (None, g) for w, g in zip(wanted, given, strict=True)):
+    wanted, given = session.shape[1:], inputs.shape[1:]
+    if not _fits(given, wanted) and not _fits(_last(given), wanted):
         shown = ", ".join("?" if w is None else str(w) for w in wanted)
         raise DataError(f"{session.path} takes images [{shown}], these are {list(given)}: use the data it was trained for")
+
+
+def _fits(given: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    return len(wanted) == len(given) and all(w in (None, g) for w, g in zip(wanted, given, strict=True))
+
+
+def _last(shape: Sequence[int]) -> Sequence[int]:
+    """[C, H, W] -> [H, W, C]."""
+    return (*shape[1:], *shape[:1]) if len(shape) == 3 else shape
 
 
 def pixel_preprocess(session: Session, inputs: NDArray[Any]) -> Preprocess | None:
@@ -85,10 +125,19 @@ def pixel_preprocess(session: Session, inputs: NDArray[Any]) -> Preprocess | Non
     return preprocess
 
 
-def normalise(images: NDArray[np.uint8], preprocess: Preprocess) -> NDArray[np.float32]:
-    """``(scaled pixel - mean) / std`` per channel, where the pixel is scaled to ``preprocess.range``: [N, C, H, W] uint8 -> float32."""
+def normalise(images: NDArray[np.uint8], preprocess: Preprocess, *, axis: int = 1) -> NDArray[np.float32]:
+    """``(scaled pixel - mean) / std`` per channel, where the pixel is scaled to ``preprocess.range``: [N, C, H, W] uint8 -> float32.
+
+    Computed as :func:`affine`, like the pixels inside an exported graph and in training, so that all of them give the same bits.
+    ``axis``: where the channels are.
+    """
+    shape = [-1 if place == axis else 1 for place in range(images.ndim)]
+    factor, offset = (array.reshape(shape) for array in affine(preprocess))
+    return (images.astype(np.float32) * factor + offset).astype(np.float32, copy=False)
+
+
+def affine(preprocess: Preprocess) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(factor, offset), each [C] float32: normalised = factor * pixel + offset."""
     low, high = preprocess.range
-    mean = np.asarray(preprocess.mean, dtype=np.float32).reshape(1, -1, 1, 1)
-    std = np.asarray(preprocess.std, dtype=np.float32).reshape(1, -1, 1, 1)
-    scaled = images.astype(np.float32) * np.float32((high - low) / 255) + np.float32(low)
-    return ((scaled - mean) / std).astype(np.float32, copy=False)
+    mean, std = np.asarray(preprocess.mean, dtype=np.float64), np.asarray(preprocess.std, dtype=np.float64)
+    return ((high - low) / (255 * std)).astype(np.float32), ((low - mean) / std).astype(np.float32)

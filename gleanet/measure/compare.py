@@ -14,7 +14,7 @@ from gleanet.core.host import cores
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Latency, Measurement
 from gleanet.core.stats import paired_change, wilson
-from gleanet.measure.accuracy import predict
+from gleanet.measure.accuracy import classes
 from gleanet.measure.graph import graph_cost
 from gleanet.measure.memory import peak_memory
 from gleanet.measure.runtime import check_external, read_model
@@ -62,7 +62,7 @@ def compare(
     guesses: dict[Candidate, NDArray[np.int64]] = {}
     if inputs is not None:
         # answers do not depend on the threads that give them, so they may have all cores; only times are pinned
-        guesses = {one: predict(one, inputs, threads=cores(), progress=progress).argmax(axis=1) for one in every}
+        guesses = {one: classes(one, inputs, threads=cores(), progress=progress) for one in every}
     shape = None if inputs is None else tuple(inputs.shape[1:])
     times = latency(every, batches=batches, threads=threads, image_shape=shape, progress=progress)
     memory = _memory(files, max(batches, default=1), threads, shape, progress)

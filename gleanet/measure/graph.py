@@ -91,6 +91,8 @@ def model_layers(model: onnx.ModelProto, file: Path) -> tuple[LayerCost, ...]:
     layers: list[LayerCost] = []
     padded = _padded(model, file)
     for node in model.graph.node:
+        if node.name.startswith("preprocess."):  # the exporter's normalisation of pixels may be a BatchNormalization
+            continue
         parameters = dict(_parameters(node, constants, producers))
         if node.op_type not in _CONV and node.op_type not in _PRODUCT and not parameters:
             continue

@@ -76,7 +76,13 @@ def open_checked(file: Path, *, threads: int = 1) -> Session:
         found = requests[images.shape].infer({0: images}, share_inputs=True, share_outputs=True)
         return np.array(found[0])  # the runtime's own memory, which the next call overwrites
 
-    return Session(path=file, dtype=dtype, shape=shape, compute=compute, errors=_ERRORS, explain=_cause)
+    return Session(
+        path=file, dtype=dtype, shape=shape, compute=compute, errors=_ERRORS, explain=_cause, gives_class=_integer(model.outputs[0])
+    )
+
+
+def _integer(output: Any) -> bool:
+    return np.dtype(output.get_element_type().to_dtype()) in (np.int64, np.int32)
 
 
 def node_counts(path: StrPath) -> dict[str, int]:

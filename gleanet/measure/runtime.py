@@ -157,7 +157,14 @@ def open_checked(file: Path, *, threads: int = 1, optimize: bool = True, optimiz
         found: NDArray[Any] = session.run([logits], {entry: images})[0]
         return found
 
-    return Session(path=file, dtype=np.dtype(_DTYPES[inputs[0].type]), shape=shape, compute=compute, errors=ORT_ERRORS)
+    return Session(
+        path=file,
+        dtype=np.dtype(_DTYPES[inputs[0].type]),
+        shape=shape,
+        compute=compute,
+        errors=ORT_ERRORS,
+        gives_class=session.get_outputs()[0].type in ("tensor(int64)", "tensor(int32)"),
+    )
 
 
 def optimized_graph(path: StrPath) -> onnx.GraphProto:

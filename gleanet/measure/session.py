@@ -29,6 +29,7 @@ class Session:
         dtype: numpy type of the input; ``shape`` its shape, None where a dimension is free.
         compute: the runtime's call: images as the file takes them -> its first output, the logits.
         errors: what ``compute`` raises when the runtime refuses; ``explain`` says one of them in one line.
+        gives_class: the first output is the class itself, an integer [N], instead of scores.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class Session:
     compute: Callable[[NDArray[Any]], NDArray[Any]]
     errors: tuple[type[Exception], ...]
     explain: Callable[[BaseException], str] = one_line
+    gives_class: bool = False
 
     @property
     def batch(self) -> int | None:

@@ -5,18 +5,18 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from gleanet.core.errors import BadInput, ModelError
+from gleanet.core.errors import BadInput, ModelError, SettingsError
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Measurement, Preprocess, Row, Run
 from gleanet.core.settings import QuantizeSettings, plain
 from gleanet.data import Dataset, ImageSet, load, to_input
-from gleanet.export import Exported, export_onnx
+from gleanet.export import Batch, Exported, Input, Layout, Output, export_onnx, reform_file
 from gleanet.measure import Candidate, compare, open_session, read_metadata
 from gleanet.measure.runtimes import DEFAULT, select
 from gleanet.nn import architecture_of, build
@@ -29,32 +29,52 @@ RANDOM_IMAGES = 64
 
 
 def export(
-    checkpoint: str,
+    source: str,
     out: Path,
     *,
     weights: str | None = None,
-    input: Literal["float", "uint8"] = "float",
+    input: Input | None = None,
+    output: Output | None = None,
+    batch: Batch | None = None,
+    layout: Layout | None = None,
+    preprocess: Preprocess | None = None,
     data: str | None = None,
     progress: Progress = SILENT,
 ) -> Exported:
-    """Export a checkpoint to ONNX, checked against torch on real images where ``data`` is given, else on noise.
+    """Export a checkpoint to ONNX, checked against torch; or bring an ONNX file into another form, checked against itself.
+
+    Checked on real images where ``data`` is given, else on noise.
 
     Args:
-        checkpoint: a ``.gleanet`` file, or any MODEL together with ``weights``.
-        out: the file to write; refused where it exists already and is not an ONNX file.
-        input: "uint8" puts the normalisation into the graph.
+        source: a ``.gleanet`` file, any MODEL together with ``weights``, or an ``.onnx`` file.
+        out: the file to write.
+        input, output, batch, layout, preprocess: see :func:`gleanet.export.reform`. None: as an ONNX file has it; for a checkpoint float,
+            logits, dynamic and NCHW, and its own preprocessing.
 
     Raises:
-        ExportError: the file does not compute what the network computes; nothing is written then.
+        SettingsError: an ONNX file with ``weights``, or without any form to bring it into.
+        ExportError: the file does not compute what its source computes; nothing is written then.
     """
-    net = build(checkpoint, weights=weights).eval()
+    pixels = load(data, progress=progress).test.images[:64] if data is not None else None
+    if Path(source).suffix == ".onnx":
+        if weights is not None:
+            raise SettingsError(f"--weights belongs to a network: {source} has its own")
+        if (input, output, batch, layout, preprocess) == (None,) * 5:
+            raise SettingsError(f"nothing to do for {source}: give --input, --output, --batch, --layout, or --mean and --std")
+        return reform_file(source, out, input=input, output=output, batch=batch, layout=layout, preprocess=preprocess, check=pixels)
+    net = build(source, weights=weights).eval()
     record = architecture_of(net)
-    if data is not None:
-        pixels = load(data, progress=progress).test.images[:64]
-    else:
+    if pixels is None:
         pixels = np.random.default_rng(0).integers(0, 256, (8, *record.input_shape), dtype=np.uint8)
-    check = pixels if input == "uint8" else to_input(pixels, record.preprocess)
-    return export_onnx(net, torch.zeros(1, *pixels.shape[1:]), out, input=input, check=check)
+    check = pixels if input == "uint8" else to_input(pixels, preprocess or record.preprocess)
+    example = torch.zeros(1, *pixels.shape[1:])
+    kind = input or "float"
+    if (output, batch, layout) == (None, None, None):
+        return export_onnx(net, example, out, input=kind, preprocess=preprocess, check=check)
+    with tempfile.TemporaryDirectory(prefix="gleanet-") as folder:
+        plain = export_onnx(net, example, Path(folder) / "plain.onnx", input=kind, preprocess=preprocess, check=check)
+        formed = reform_file(plain.path, out, output=output, batch=batch, layout=layout, check=pixels)
+    return replace(formed, max_abs_diff=max(plain.max_abs_diff, formed.max_abs_diff))
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from onnxruntime.quantization.registry import QDQRegistry, QLinearOpsRegistry
 
 from gleanet.core.errors import DataError, QuantizationError
 from gleanet.core.records import Preprocess
-from gleanet.measure.accuracy import normalise
+from gleanet.measure.accuracy import as_taken
 from gleanet.measure.runtime import ORT_ERRORS, one_line, session_in_memory
 
 CHUNK = 64  # images per run at most ...
@@ -33,7 +33,7 @@ class Observer:
 
     Attributes:
         file: names the model in errors.
-        entry: the image input; ``dtype`` what it takes; ``batch`` the size it demands, None when any will do.
+        entry: the image input; ``dtype``, ``shape`` and ``batch`` are what it takes, None where any size will do.
         names: float tensors, in graph order: ``values``, whose values are wanted, and ``extremes``, of which two numbers are enough.
     """
 
@@ -41,6 +41,7 @@ class Observer:
     session: Any
     entry: str
     dtype: Any
+    shape: tuple[int | None, ...]
     batch: int | None
     names: tuple[str, ...]
     values: tuple[str, ...]
@@ -55,7 +56,7 @@ class Observer:
             DataError: images of another type or shape than the model takes.
         """
         pixels = images.dtype == np.uint8 and self.dtype is np.float32
-        ready = normalise(images, preprocess) if pixels and preprocess is not None else images
+        ready = np.ascontiguousarray(as_taken(images, self.shape, preprocess if pixels else None))
         if ready.dtype != self.dtype:
             raise DataError(f"{self.file} takes {np.dtype(self.dtype)} images, these are {ready.dtype}: preprocess as for training")
         size = self.batch or len(ready)
@@ -96,6 +97,7 @@ def observe(model: onnx.ModelProto, *, histograms: bool, threads: int, file: Pat
         session=session,
         entry=entry.name,
         dtype=np.uint8 if entry.type == "tensor(uint8)" else np.float32,
+        shape=tuple(size if isinstance(size, int) else None for size in entry.shape),
         batch=entry.shape[0] if isinstance(entry.shape[0], int) else None,
         names=tuple(names),
         values=tuple(values),

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from gleanet.core.stats import sqnr_db
-from gleanet.measure.accuracy import logits_in_batches, normalise, pixel_preprocess
+from gleanet.measure.accuracy import as_taken, logits_in_batches, pixel_preprocess
 from gleanet.measure.runtime import StrPath, open_session, read_model, session_in_memory
 from gleanet.quantize.evaluation import Block
 
@@ -140,7 +140,7 @@ def _values(model: onnx.ModelProto, names: list[str], images: NDArray[Any], file
     count = given.batch or LAYER_PROBE
     few = np.resize(images, (count, *images.shape[1:])) if len(images) < count else images[:count]
     preprocess = pixel_preprocess(given, few)
-    ready = few.astype(given.dtype, copy=False) if preprocess is None else normalise(few, preprocess)
+    ready = as_taken(few, given.shape, preprocess).astype(given.dtype, copy=False)
     (entry,) = session.get_inputs()
     results = session.run(names, {entry.name: np.ascontiguousarray(ready)})
     return dict(zip(names, results, strict=True))

@@ -3,10 +3,13 @@
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from gleanet.core.errors import DataError, ModelError
-from gleanet.measure import predict, read_metadata
+from gleanet.measure import compare, predict, read_metadata
+from gleanet.measure.accuracy import classes
 from tests.tiny_onnx import convnet, floats, save
 
 PREPROCESS = '{"layout": "NCHW", "color": "RGB", "range": [0, 1], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}'
@@ -76,3 +79,43 @@ def test_broken_metadata_is_named(tmp_path: Path, metadata: dict[str, str]) -> N
 def test_no_metadata_is_fine(tmp_path: Path) -> None:
     found = read_metadata(save(convnet(), tmp_path / "m.onnx"))
     assert (found.preprocess, found.classes) == (None, ())
+
+
+def _with_argmax(model: onnx.ModelProto) -> onnx.ModelProto:
+    model.graph.node[-1].output[0] = "z"
+    model.graph.node.append(helper.make_node("ArgMax", ["z"], ["y"], axis=1, keepdims=0))
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.INT64, ["n"]))
+    return model
+
+
+@pytest.mark.parametrize("batch", ["n", 4])
+def test_a_file_may_give_the_class_itself(tmp_path: Path, batch: int | str) -> None:
+    path = save(_with_argmax(convnet(batch=batch)), tmp_path / "c.onnx")
+    found = classes(path, floats(11), batch_size=3)
+    assert found.dtype == np.int64
+    assert found.shape == (11,)
+    assert np.array_equal(found, reference(floats(11)).argmax(axis=1))
+    assert np.array_equal(found, classes(save(convnet(), tmp_path / "m.onnx"), floats(11)))
+    with pytest.raises(ModelError, match=r"gives the class, not its score: gleanet export .* --output logits"):
+        predict(path, floats(11))
+    labels = np.arange(11) % 4
+    first, second = compare([tmp_path / "m.onnx", path], inputs=floats(11), labels=labels, baseline=tmp_path / "m.onnx", batches=(4,))
+    assert first.accuracy == second.accuracy
+    assert second.agreement == 1.0
+
+
+@pytest.mark.parametrize("metadata", [None, {"gleanet.preprocess": PREPROCESS.replace("NCHW", "NHWC")}])
+def test_images_are_turned_for_a_file_that_takes_channels_last(tmp_path: Path, metadata: dict[str, str] | None) -> None:
+    model = convnet(metadata=metadata)
+    model.graph.node.insert(0, helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]))
+    model.graph.node[1].input[0] = "t"
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 8, 8, 3]))
+    path = save(model, tmp_path / "m.onnx")
+    expected = reference(floats(7))
+    assert np.abs(predict(path, floats(7)) - expected).max() < 1e-5
+    assert np.abs(predict(path, floats(7).transpose(0, 2, 3, 1)) - expected).max() < 1e-5
+    if metadata:
+        pixels = np.random.default_rng(1).integers(0, 256, (3, 3, 8, 8), dtype=np.uint8)
+        mean, std = np.array([0.4, 0.5, 0.6]).reshape(1, 3, 1, 1), np.array([0.2, 0.25, 0.3]).reshape(1, 3, 1, 1)
+        for given in (pixels, pixels.transpose(0, 2, 3, 1)):
+            assert np.abs(predict(path, given) - reference((pixels / 255 - mean) / std)).max() < 1e-5
