@@ -66,7 +66,8 @@ class Latency:
 
 @dataclass(frozen=True)
 class Measurement:
-    """What was measured of one file. ``macs``: multiply-accumulates of one image, from the graph; ``memory``: peak resident bytes."""
+    """What was measured of one file. ``macs``: multiply-accumulates of one image, from the graph; ``memory``: peak resident bytes;
+    ``notes``: sentences on what could not be measured or says nothing."""
 
     file: str
     runtime: str
@@ -79,6 +80,7 @@ class Measurement:
     agreement: float | None = None
     speedup: dict[str, float] = field(default_factory=dict)
     memory: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Files side by side: what each costs, how often it is right, how fast it runs, all against one baseline."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ from gleanet.core.host import cores
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Latency, Measurement
 from gleanet.core.stats import paired_change, wilson
-from gleanet.measure.accuracy import predict
+from gleanet.measure.accuracy import predict, says_nothing
 from gleanet.measure.graph import graph_cost
-from gleanet.measure.runtime import StrPath, check_external, read_model, runtime_name
+from gleanet.measure.runtime import StrPath, check_external, open_session, read_model, runtime_name
 from gleanet.measure.timing import latency
 
 
@@ -39,7 +40,8 @@ def compare(
 
     Returns:
         per file: MACs and parameters counted from its graph, bytes on disk (external data included), accuracy with its Wilson interval,
-        paired change and top-1 agreement against the baseline (None for the baseline itself), latencies, and the speed-up by batch size.
+        paired change and top-1 agreement against the baseline (None for the baseline itself), latencies, the speed-up by batch size, and
+        notes: logits that mean nothing, batch sizes at which the file cannot be timed.
 
     Raises:
         DataError: images and labels do not fit each other or a file.
@@ -51,12 +53,26 @@ def compare(
     base = Path(baseline)
     every = list(dict.fromkeys([*files, base]))
     guesses: dict[Path, NDArray[np.int64]] = {}
-    if inputs is not None:
+    trouble: dict[Path, str] = {}
+    for file in every if inputs is not None else ():
         # answers do not depend on the threads that give them, so they may have all cores; only times are pinned
-        guesses = {file: predict(file, inputs, threads=cores(), progress=progress).argmax(axis=1) for file in every}
+        logits = predict(file, inputs, threads=cores(), progress=progress)
+        guesses[file], trouble[file] = logits.argmax(axis=1), says_nothing(logits)
     shape = None if inputs is None else tuple(inputs.shape[1:])
+    costs = {file: graph_cost(file, open_session(file).image_shape(shape)) for file in files}
     times = latency(every, batches=batches, threads=threads, image_shape=shape, progress=progress)
-    return tuple(_measurement(file, base, guesses, labels, times) for file in files)
+    found = [_measurement(file, base, guesses, labels, times, costs[file]) for file in files]
+    return tuple(replace(m, notes=_notes(file, trouble.get(file, ""), batches, times[file])) for m, file in zip(found, files, strict=True))
+
+
+def _notes(file: Path, trouble: str, batches: Sequence[int], times: Sequence[Latency]) -> tuple[str, ...]:
+    missing = [str(size) for size in batches if size not in {record.batch for record in times}]
+    if not missing:
+        return (trouble,) if trouble else ()
+    fixed = open_session(file).batch
+    why = f"the file fixes it to {fixed}" if fixed else "it takes one image at a time"
+    skipped = f"Not timed at batch {', '.join(missing)}: {why}."
+    return (trouble, skipped) if trouble else (skipped,)
 
 
 def speedup(base: Sequence[Latency], other: Sequence[Latency]) -> dict[str, float]:
@@ -78,8 +94,8 @@ def _measurement(
     guesses: dict[Path, NDArray[np.int64]],
     labels: NDArray[np.int64] | None,
     times: dict[Path, tuple[Latency, ...]],
+    cost: tuple[int, int],
 ) -> Measurement:
-    macs, params = graph_cost(file)
     accuracy = change = agreement = None
     if file in guesses:
         other = file != base
@@ -91,8 +107,8 @@ def _measurement(
     return Measurement(
         file=str(file),
         runtime=runtime_name(),
-        macs=macs,
-        params=params,
+        macs=cost[0],
+        params=cost[1],
         bytes=size_on_disk(file),
         accuracy=accuracy,
         latencies=times[file],

@@ -41,6 +41,8 @@ _DTYPES: dict[str, Any] = {
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
 }
+_FLOATING = ("tensor(float)", "tensor(float16)", "tensor(double)")
+_CHANNELS = (1, 3, 4)  # grey, colour, colour with transparency
 
 
 def runtime_name() -> str:
@@ -61,7 +63,8 @@ class Session:
     Attributes:
         path: the file it came from.
         input: name of the input tensor; ``dtype`` its numpy type; ``shape`` its shape, None where a dimension is free.
-        outputs: names of the outputs, the first one holds the logits.
+        outputs: names of the outputs; the first that holds floating-point numbers, which holds the logits, comes first.
+        layout: NHWC where the file wants channels last, else NCHW.
     """
 
     path: Path
@@ -70,6 +73,7 @@ class Session:
     dtype: Any
     shape: tuple[int | None, ...]
     outputs: tuple[str, ...]
+    layout: str = "NCHW"
 
     @property
     def batch(self) -> int | None:
@@ -80,12 +84,17 @@ class Session:
         """Logits [N, K] float32 of ``images`` [N, ...] in the model's own input type.
 
         Raises:
-            ModelError: the runtime refuses, for instance because of another shape.
+            ModelError: the runtime refuses, for instance because of another shape, or its answer is not one row for each image.
         """
+        given = f"input {images.dtype} {list(images.shape)}"
         try:
             logits: NDArray[Any] = self.session.run([self.outputs[0]], {self.input: images})[0]
         except ORT_ERRORS as error:
-            raise ModelError(f"{self.path} does not run on input {images.dtype} {list(images.shape)}: {one_line(error)}") from error
+            raise ModelError(f"{self.path} does not run on {given}: {one_line(error)}") from error
+        if not logits.size or not logits.ndim or logits.shape[0] != len(images):
+            raise ModelError(
+                f"{self.path} answers {given} with output {self.outputs[0]!r} {list(logits.shape)}: a classifier gives [images, classes]"
+            )
         return logits.reshape(len(images), -1).astype(np.float32, copy=False)
 
     def image_shape(self, given: tuple[int, ...] | None = None) -> tuple[int, ...]:
@@ -95,6 +104,8 @@ class Session:
             BadInput: a dimension is free and ``given`` does not say what it is.
         """
         own = self.shape[1:]
+        if given is not None and self.layout == "NHWC" and len(given) == 3 and given[2] != own[2]:
+            given = (given[1], given[2], given[0])
         if given is not None and len(given) == len(own):
             return tuple(g if s is None else s for s, g in zip(own, given, strict=True))
         if any(s is None for s in own):
@@ -133,6 +144,12 @@ def read_model(path: StrPath, *, weights: bool = True) -> onnx.ModelProto:
         except (OSError, ValueError, onnx.checker.ValidationError) as error:
             raise ModelError(f"{file}: external data cannot be read: {one_line(error)}") from error
     return model
+
+
+def main_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The inputs that a caller must give: up to IR version 3, initializers are listed among the inputs too."""
+    stored = {tensor.name for tensor in model.graph.initializer} | {sparse.values.name for sparse in model.graph.sparse_initializer}
+    return [value for value in model.graph.input if value.name not in stored]
 
 
 def check_external(model: onnx.ModelProto, file: Path) -> tuple[Path, ...]:
@@ -175,10 +192,11 @@ def open_session(path: StrPath, *, threads: int = 1, optimize: bool = True, opti
         optimized: also write the graph that the runtime made of it to this path.
 
     Raises:
-        ModelError: unreadable, not ONNX, refused by ONNX Runtime, more than one input, or an input type that is not float or uint8.
+        ModelError: unreadable, not ONNX, refused by ONNX Runtime, more than one input, an input type that is not float or uint8, or no
+            output of floating-point numbers.
     """
     file = Path(path)
-    read_model(file, weights=False)  # our own checks first: ONNX Runtime would follow external data anywhere it can
+    model = read_model(file, weights=False)  # our own checks first: ONNX Runtime would follow external data anywhere it can
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -195,12 +213,33 @@ def open_session(path: StrPath, *, threads: int = 1, optimize: bool = True, opti
         raise ModelError(f"ONNX Runtime {ort.__version__} cannot run {file}: {one_line(error)}") from error
     inputs = session.get_inputs()
     if len(inputs) != 1:
-        raise ModelError(f"{file} has {len(inputs)} inputs ({', '.join(i.name for i in inputs)}): an image classifier has one")
+        names = ", ".join(i.name for i in inputs) or "none"
+        raise ModelError(f"{file} has {len(inputs)} inputs ({names}): an image classifier has one")
     if inputs[0].type not in _DTYPES:
         raise ModelError(f"{file} wants {inputs[0].type} input: only float and uint8 images are supported")
-    shape = tuple(size if isinstance(size, int) else None for size in inputs[0].shape)
-    outputs = tuple(o.name for o in session.get_outputs())
-    return Session(path=file, session=session, input=inputs[0].name, dtype=np.dtype(_DTYPES[inputs[0].type]), shape=shape, outputs=outputs)
+    outputs = [o.name for o in session.get_outputs() if o.type in _FLOATING]
+    if not outputs:
+        kinds = ", ".join(o.type for o in session.get_outputs())
+        raise ModelError(f"{file} gives {kinds}, not logits or probabilities: export it without what follows them")
+    outputs += [o.name for o in session.get_outputs() if o.name not in outputs]
+    return Session(
+        path=file,
+        session=session,
+        input=inputs[0].name,
+        dtype=np.dtype(_DTYPES[inputs[0].type]),
+        shape=tuple(size if isinstance(size, int) and size > 0 else None for size in inputs[0].shape),
+        outputs=tuple(outputs),
+        layout=image_layout(model),
+    )
+
+
+def image_layout(model: onnx.ModelProto) -> str:
+    """ "NHWC" where the input has four dimensions and the last is one of 1, 3 or 4 channels while the second is not, else "NCHW"."""
+    for value in main_inputs(model):
+        sizes = [dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        if len(sizes) == 4 and sizes[3] in _CHANNELS and sizes[1] not in _CHANNELS:
+            return "NHWC"
+    return "NCHW"
 
 
 def serialize(model: onnx.ModelProto) -> bytes:
