@@ -54,10 +54,11 @@ def compare(
     every = list(dict.fromkeys([*files, base]))
     guesses: dict[Path, NDArray[np.int64]] = {}
     trouble: dict[Path, str] = {}
-    for file in every if inputs is not None else ():
-        # answers do not depend on the threads that give them, so they may have all cores; only times are pinned
-        logits = predict(file, inputs, threads=cores(), progress=progress)
-        guesses[file], trouble[file] = logits.argmax(axis=1), says_nothing(logits)
+    if inputs is not None:
+        for file in every:
+            # answers do not depend on the threads that give them, so they may have all cores; only times are pinned
+            logits = predict(file, inputs, threads=cores(), progress=progress)
+            guesses[file], trouble[file] = logits.argmax(axis=1), says_nothing(logits)
     shape = None if inputs is None else tuple(inputs.shape[1:])
     costs = {file: graph_cost(file, open_session(file).image_shape(shape)) for file in files}
     times = latency(every, batches=batches, threads=threads, image_shape=shape, progress=progress)

@@ -17,7 +17,7 @@ from onnx import helper
 from gleanet.core.errors import DataError, QuantizationError
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Preprocess
-from gleanet.measure.accuracy import normalise
+from gleanet.measure.accuracy import arranged, normalise
 from gleanet.measure.runtime import ORT_ERRORS, one_line, serialize
 
 Ranges = Mapping[str, tuple[float, float]]
@@ -63,6 +63,7 @@ def min_max(
             for chunk in _chunks(images, fixed or CHUNK, fixed):
                 pixels = chunk.dtype == np.uint8 and dtype is np.float32
                 ready = normalise(chunk, preprocess) if pixels and preprocess is not None else chunk
+                ready = np.ascontiguousarray(arranged(ready, entry.shape))
                 if ready.dtype != dtype:
                     raise DataError(f"{file} takes {np.dtype(dtype)} images, these are {ready.dtype}: preprocess as for training")
                 try:

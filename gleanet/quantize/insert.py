@@ -17,6 +17,7 @@ from gleanet.core.errors import QuantizationError
 from gleanet.measure.runtime import one_line
 from gleanet.quantize.calibrate import Ranges
 from gleanet.quantize.methods import Method
+from gleanet.quantize.prepare import MIN_OPSET, opset_of
 from gleanet.quantize.widen import note, widen
 
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8}
@@ -39,6 +40,8 @@ def insert(
     Raises:
         QuantizationError: ONNX Runtime's inserter cannot do it.
     """
+    if method.per_channel and opset_of(prepared) < MIN_OPSET:
+        raise QuantizationError(f"weights per channel need opset {MIN_OPSET}, this file stays at {opset_of(prepared)}: export it anew")
     before: dict[str, tuple[int, int]] = {}
     if method.pad:
         wide = widen(prepared, ranges)
@@ -77,7 +80,7 @@ def insert(
 
 def left_in_float(model: onnx.ModelProto, method: Method) -> list[str]:
     """Names of the nodes the method does not quantize: what comes before the first layer with weights (normalisation of pixels, padding),
-    and the last linear layer when the method says so."""
+    the last linear layer when the method says so, and a Softmax at the end, whose 256 levels would give many classes the same probability."""
     nodes = list(model.graph.node)
     weighted = [i for i, node in enumerate(nodes) if node.op_type in _WEIGHTED]
     if not weighted:
@@ -86,6 +89,7 @@ def left_in_float(model: onnx.ModelProto, method: Method) -> list[str]:
     names = [node.name for node in nodes[: weighted[0]] if pixels or node.op_type == "Pad"]
     if method.float_head and nodes[weighted[-1]].op_type in _LINEAR:
         names.extend(node.name for node in nodes[weighted[-1] :])
+    names.extend(node.name for node in nodes[weighted[-1] :] if node.op_type == "Softmax")
     return names
 
 
