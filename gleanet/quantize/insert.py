@@ -80,7 +80,7 @@ def insert(
 
 def left_in_float(model: onnx.ModelProto, method: Method) -> list[str]:
     """Names of the nodes the method does not quantize: what comes before the first layer with weights (normalisation of pixels, padding),
-    the last linear layer when the method says so, and a Softmax at the end, whose 256 levels would give many classes the same probability."""
+    the last linear layer when the method says so, and a Softmax at the end (256 levels would make many classes equal)."""
     nodes = list(model.graph.node)
     weighted = [i for i, node in enumerate(nodes) if node.op_type in _WEIGHTED]
     if not weighted:
