@@ -60,7 +60,8 @@ _PASS_THROUGH = {"DequantizeLinear", "QuantizeLinear", "Cast", "Identity", "Tran
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One layer of the graph: ``macs`` per image, ``out_shape`` of one image, shape of its ``weight`` (empty where it is computed)."""
+    """One layer of the graph: ``macs`` per image, ``out_shape`` of one image, shape and ``dtype`` of its ``weight`` (empty where
+    it is computed)."""
 
     name: str
     kind: str
@@ -68,6 +69,7 @@ class LayerCost:
     params: int
     out_shape: tuple[int, ...]
     weight: tuple[int, ...] = ()
+    dtype: str = ""
 
 
 def graph_cost(path: StrPath, image_shape: tuple[int, ...] | None = None) -> tuple[int, int]:
@@ -93,7 +95,7 @@ def graph_layers(path: StrPath, image_shape: tuple[int, ...] | None = None) -> t
 def model_layers(model: onnx.ModelProto, file: Path, image_shape: tuple[int, ...] | None = None) -> tuple[LayerCost, ...]:
     """The same for a model in memory, whose input shape becomes fixed; ``file`` only names it in errors."""
     model = without_functions(model, file)
-    _refuse_hidden_layers(model, file)
+    refuse_hidden_layers(model, file)
     constants = constants_of(model, file)
     producers = {output: node for node in model.graph.node for output in node.output}
     batch = free_batch_to_one(model, image_shape)
@@ -118,8 +120,8 @@ def model_layers(model: onnx.ModelProto, file: Path, image_shape: tuple[int, ...
             macs = macs * outputs * inputs // (weight.shape[0] * weight.shape[1])
             params += outputs * inputs * weight[0, 0].size - weight.size - (weight.shape[0] - outputs) * (len(parameters) - 1)
         out_shape = tuple(shapes.get(node.output[0], ())[1:])
-        shape = () if weight is None else tuple(weight.shape)
-        layers.append(LayerCost(node.name or node.output[0], node.op_type, macs, params, out_shape, shape))
+        shape, dtype = ((), "") if weight is None else (tuple(weight.shape), str(weight.dtype))
+        layers.append(LayerCost(node.name or node.output[0], node.op_type, macs, params, out_shape, shape, dtype))
     return tuple(layers)
 
 
@@ -143,7 +145,8 @@ def sub_graphs(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, onnx.Gr
                 yield from sub_graphs(inner)
 
 
-def _refuse_hidden_layers(model: onnx.ModelProto, file: Path) -> None:
+def refuse_hidden_layers(model: onnx.ModelProto, file: Path) -> None:
+    """Raise ModelError where an If, Loop or Scan holds layers with weights: nothing here would count them."""
     for owner, inner in sub_graphs(model.graph):
         layer = next((node for node in inner.node if node.op_type in _CONV or node.op_type in _PRODUCT), None)
         if layer is not None:

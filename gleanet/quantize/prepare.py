@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 MIN_OPSET = 13  # QuantizeLinear and DequantizeLinear have an axis, which weights per channel need, since opset 13
 LEAST_OPSET = 10  # and they exist since opset 10
+SUM_BROADCASTS = 8  # as Add does
 SAME = 1e-3  # of the largest logit: what raising the opset may change
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QGemm"}
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
@@ -60,7 +61,8 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 
 def _plain(model: onnx.ModelProto, file: Path) -> onnx.ModelProto:
-    """A copy without functions, without initializers among the inputs, without outputs for training, with every node named."""
+    """A copy without functions, without initializers among the inputs, without outputs for training, sums of two as additions, every
+    node named."""
     plain = onnx.ModelProto()
     plain.CopyFrom(without_functions(model, file))
     inputs = main_inputs(plain)
@@ -73,6 +75,8 @@ def _plain(model: onnx.ModelProto, file: Path) -> onnx.ModelProto:
     for node in plain.graph.node:
         if node.op_type in _TRAINING_OUTPUTS and not used & set(node.output[1:]):
             del node.output[1:]
+        if node.op_type == "Sum" and len(node.input) == 2 and opset_of(plain) >= SUM_BROADCASTS:
+            node.op_type = "Add"  # the same, and it has an integer form
     _name_nodes(plain.graph)
     return plain
 
