@@ -59,6 +59,8 @@ def latency(
     for size in (*batches, *sorted(own - set(batches))):
         able = {path: s for path, s in sessions.items() if s.batch == size or (s.batch is None and size in batches)}
         able = {path: s for path, s in able.items() if s.batch or size == 1 or takes_several(s, image_shape)}
+        if not able:
+            continue
         calls = {path: call_of(s, size, image_shape, seed) for path, s in able.items()}
         with progress.task(f"Time at batch {size}", None, "rounds") as advance:
             samples = interleaved(calls, rounds=rounds, seconds=seconds, give_up=give_up, seed=seed, advance=advance)

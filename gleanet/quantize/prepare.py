@@ -2,6 +2,7 @@
 
 import itertools
 import logging
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -21,10 +22,12 @@ log = logging.getLogger(__name__)
 MIN_OPSET = 13  # QuantizeLinear and DequantizeLinear have an axis, which weights per channel need, since opset 13
 LEAST_OPSET = 10  # and they exist since opset 10
 SUM_BROADCASTS = 8  # as Add does
+RESIZE_MODES = 11  # from here on Resize says how coordinates are transformed
 SAME = 1e-3  # of the largest logit: what raising the opset may change
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QGemm"}
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _TRAINING_OUTPUTS = {"BatchNormalization", "Dropout"}  # what they give besides the first output is for training alone
+_FUSED = re.compile(r"(/\w*Fusion\w*/?)+$")
 _HALF: dict[int, str] = {onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.BFLOAT16: "bfloat16", onnx.TensorProto.DOUBLE: "float64"}
 
 
@@ -103,13 +106,12 @@ def _raised(model: onnx.ModelProto, file: Path) -> onnx.ModelProto | None:
     except Exception as error:  # the converter raises whatever its C++ side throws
         log.debug("%s: opset %d not raised: %s", file, opset_of(model), one_line(error))
         return None
-    for node in raised.graph.node:
-        if node.op_type == "Resize" and not any(a.name == "coordinate_transformation_mode" for a in node.attribute):
-            mode = {
-                "coordinate_transformation_mode": "asymmetric",
-                "nearest_mode": "floor",
-            }  # what Resize and Upsample meant before opset 11
-            node.attribute.extend(onnx.helper.make_attribute(key, value) for key, value in mode.items())
+    for node in raised.graph.node if opset_of(model) < RESIZE_MODES else ():
+        if node.op_type == "Resize":
+            mode = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}  # what Resize and Upsample meant before
+            kept = [a for a in node.attribute if a.name not in mode]
+            del node.attribute[:]
+            node.attribute.extend([*kept, *(onnx.helper.make_attribute(key, value) for key, value in mode.items())])
     try:
         ready = _optimized(raised, file)
         wanted, got = _on_noise(model, file), _on_noise(ready, file)
@@ -129,6 +131,12 @@ def _optimized(model: onnx.ModelProto, file: Path) -> onnx.ModelProto:
         _session(model, file, ort.GraphOptimizationLevel.ORT_ENABLE_BASIC, optimized)
         ready = onnx.load(str(optimized))
     del ready.graph.value_info[:]
+    known = {node.name for node in model.graph.node} - {node.name for node in ready.graph.node}
+    for node in ready.graph.node:  # "head/GemmTransposeFusion/" is still the layer "head"
+        own = _FUSED.sub("", node.name)
+        if own in known:
+            node.name = own
+            known.discard(own)
     return ready
 
 
