@@ -93,7 +93,7 @@ def _body(opset: int, image: str, weights: dict[str, Array]) -> list[onnx.NodePr
 def _clip(opset: int, weights: dict[str, Array]) -> list[onnx.NodeProto]:
     if opset < 11:
         return [helper.make_node("Clip", ["shuffled"], ["clipped"], name="clipped", min=0.0, max=6.0)]
-    weights |= {"low": np.float32(0).reshape(()), "high": np.float32(6).reshape(())}
+    weights |= {"low": np.array(0, dtype=np.float32), "high": np.array(6, dtype=np.float32)}
     return [helper.make_node("Clip", ["shuffled", "low", "high"], ["clipped"], name="clipped")]
 
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import onnx
 from numpy.typing import NDArray
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from gleanet.core.errors import BadInput
 from gleanet.measure.constants import constants_of
 from gleanet.measure.graph import LayerCost, model_layers, refuse_hidden_layers, sub_graphs, without_functions
 from gleanet.measure.metadata import metadata_of
 from gleanet.measure.runtime import Session, StrPath, check_external, main_inputs, open_session, read_model
+from gleanet.measure.timing import call_of, takes_several
 
 _DYNAMIC = ("DynamicQuantizeLinear", "ConvInteger", "MatMulInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat")
 _OPERATORS = ("QLinearConv", "QLinearMatMul", "QGemm")
@@ -79,10 +80,11 @@ class Structure:
 
 
 def structure_of(path: StrPath) -> Structure:
-    """Look at an ONNX file without changing it or running images through it.
+    """Look at an ONNX file; where its image size is known, a noise image or two must pass through.
 
     Raises:
-        ModelError: it cannot be read, the runtime refuses it, its shapes contradict each other, or it is no image classifier.
+        ModelError: it cannot be read, the runtime refuses it, its shapes contradict each other, or it is no image classifier (one image input, one row of numbers
+            for each image).
     """
     file = Path(path)
     session = open_session(file)
@@ -125,7 +127,7 @@ def _value(value: onnx.ValueInfoProto) -> Value:
 
 
 def _layers(model: onnx.ModelProto, file: Path, session: Session) -> tuple[tuple[LayerCost, ...], list[str]]:
-    """The layers, and why they are not known: an open image size and hidden layers are worth a look all the same."""
+    """The layers, and what a run showed; an open image size and hidden layers are worth a look all the same, so they are only said."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     try:
@@ -133,6 +135,9 @@ def _layers(model: onnx.ModelProto, file: Path, session: Session) -> tuple[tuple
         refuse_hidden_layers(without_functions(model, file), file)
     except BadInput as error:
         return (), [f"Nothing is counted: {error}."]
+    if session.batch is None and not takes_several(session):
+        return model_layers(copy, file), ["The batch is free at the input but fixed to 1 further in: images go one by one."]
+    call_of(session, session.batch or 1)()
     return model_layers(copy, file), []
 
 
@@ -140,8 +145,6 @@ def _trouble(model: onnx.ModelProto, file: Path, session: Session) -> Iterator[s
     graph = model.graph
     if session.batch:
         yield f"The batch is fixed to {session.batch}: no other batch size is timed."
-    elif session.shape and not _batch_stays_free(model):
-        yield "The batch is free at the input, but a Reshape fixes it to 1 further in: images go one by one."
     if len(session.outputs) > 1:
         yield f"{len(session.outputs)} outputs: {session.outputs[0]!r} counts as the logits."
     listed = len(graph.input) - len(main_inputs(model))
@@ -159,16 +162,6 @@ def _trouble(model: onnx.ModelProto, file: Path, session: Session) -> Iterator[s
         yield "It ends in a Softmax: what is compared are probabilities, not logits."
     if session.dtype != "uint8" and metadata_of(model, file).preprocess is None:
         yield "It does not say how its input is normalised (no gleanet.preprocess): that of ImageNet networks is assumed."
-
-
-def _batch_stays_free(model: onnx.ModelProto) -> bool:
-    """False where a Reshape has a constant target that starts with 1 and leaves another dimension to be computed."""
-    known = {tensor.name: tensor for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        target = known.get(node.input[1]) if node.op_type == "Reshape" and len(node.input) > 1 else None
-        if target is not None and list(numpy_helper.to_array(target)[:1]) == [1] and -1 in numpy_helper.to_array(target):
-            return False
-    return True
 
 
 def _quantized(model: onnx.ModelProto, file: Path, layers: tuple[LayerCost, ...]) -> str:

@@ -1,6 +1,7 @@
 """ONNX files in ONNX Runtime: read safely, opened with a fixed number of threads, refused with one line when they cannot be used."""
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,10 @@ _DTYPES: dict[str, Any] = {
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
 }
+# "[ONNXRuntimeError] : 1 : FAIL : Load model from x.onnx failed:/onnxruntime_src/core/graph.cc:1617 void onnxruntime::f() "
+_PREAMBLE = re.compile(
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : |(?<=: )Load model from .*? failed: ?|^Load model from .*? failed: ?|/onnxruntime_src/\S+ [^)]*\) "
+)
 _FLOATING = ("tensor(float)", "tensor(float16)", "tensor(double)")
 _CHANNELS = (1, 3, 4)  # grey, colour, colour with transparency
 
@@ -51,8 +56,8 @@ def runtime_name() -> str:
 
 
 def one_line(error: BaseException, limit: int = 200) -> str:
-    """The message of ``error`` without line breaks, cut to ``limit`` characters."""
-    text = " ".join(str(error).split())
+    """The message of ``error`` without line breaks and without what ONNX Runtime puts before it, cut to ``limit`` characters."""
+    text = _PREAMBLE.sub("", " ".join(str(error).split())) or type(error).__name__
     return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
