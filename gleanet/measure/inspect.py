@@ -83,8 +83,8 @@ def structure_of(path: StrPath) -> Structure:
     """Look at an ONNX file; where its image size is known, a noise image or two must pass through.
 
     Raises:
-        ModelError: it cannot be read, the runtime refuses it, its shapes contradict each other, or it is no image classifier (one image input, one row of numbers
-            for each image).
+        ModelError: it cannot be read, the runtime refuses it, its shapes contradict each other, or it is no image classifier (one image
+            input, one row of numbers for each image).
     """
     file = Path(path)
     session = open_session(file)

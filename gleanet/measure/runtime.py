@@ -44,7 +44,7 @@ _DTYPES: dict[str, Any] = {
 }
 # "[ONNXRuntimeError] : 1 : FAIL : Load model from x.onnx failed:/onnxruntime_src/core/graph.cc:1617 void onnxruntime::f() "
 _PREAMBLE = re.compile(
-    r"^\[ONNXRuntimeError\] : \d+ : \w+ : |(?<=: )Load model from .*? failed: ?|^Load model from .*? failed: ?|/onnxruntime_src/\S+ [^)]*\) "
+    r"^\[ONNXRuntimeError\] : \d+ : \w+ : (Load model from .*? failed: ?)?|^Load model from .*? failed: ?|/onnxruntime_src/\S+ [^)]*\) "
 )
 _FLOATING = ("tensor(float)", "tensor(float16)", "tensor(double)")
 _CHANNELS = (1, 3, 4)  # grey, colour, colour with transparency
