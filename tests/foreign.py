@@ -19,8 +19,8 @@ def foreign(opset: int, *, batch: int | str = "n", nhwc: bool = False, seed: int
     """stem conv - batch-norm - relu - max-pool - grouped conv - channel shuffle - clip - 1 x 1 conv - dropout - sum - LRN - concat with an
     upsampled and pooled copy - global pool - linear.
 
-    Every weight is stored in another way (initializer, Constant node, filled tensor, transposed), unused outputs for training are there
-    where the opset allows them, and up to opset 8 the file has IR version 3, which lists initializers among the inputs.
+    Every weight is stored in another way (initializer, Constant node, filled tensor, transposed), a dropout gives
+    its unused mask, and up to opset 8 the file has IR version 3, which lists initializers among the inputs.
     """
     rng = np.random.default_rng(seed)
     made: dict[str, Array] = {

@@ -112,3 +112,21 @@ def hardmax(opset: int) -> onnx.ModelProto:
     model.graph.node.append(helper.make_node("Hardmax", ["pairs"], ["one"], name="one", axis=1))
     model.graph.node.append(helper.make_node("Flatten", ["one"], ["y"], name="out"))
     return model
+
+
+def training(kind: str) -> onnx.ModelProto:
+    """Exported for training: a batch-norm with the outputs that only training has, one with the attribute, or a dropout that drops."""
+    model = convnet(opset=13 if kind == "outputs" else 18)
+    last = model.graph.node[-1]
+    if kind == "dropout":
+        model.graph.initializer.extend([numpy_helper.from_array(np.float32(0.5), "ratio"), numpy_helper.from_array(np.array(True), "on")])
+        node = helper.make_node("Dropout", ["flat", "ratio", "on"], ["kept"], name="drop")
+    else:
+        ones = np.ones(16, np.float32)
+        model.graph.initializer.extend(numpy_helper.from_array(ones, name) for name in ("g", "s", "m", "v"))
+        more = ["kept.m", "kept.v"] + ["kept.sm", "kept.sv"] * (kind == "outputs")
+        mode = {"training_mode": 1} if kind == "attribute" else {}
+        node = helper.make_node("BatchNormalization", ["flat", "g", "s", "m", "v"], ["kept", *more], name="drop", **mode)
+    last.input[0] = "kept"
+    model.graph.node.insert(len(model.graph.node) - 1, node)
+    return model

@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx
 from numpy.typing import NDArray
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from gleanet.core.errors import BadInput
 from gleanet.measure.constants import constants_of
@@ -150,9 +150,8 @@ def _trouble(model: onnx.ModelProto, file: Path, session: Session) -> Iterator[s
     listed = len(graph.input) - len(main_inputs(model))
     if listed and model.ir_version >= 4:
         yield f"{listed} weights are listed among the inputs, so runtimes take them for variable: list them as initializers alone."
-    for node in graph.node:
-        if any(a.name == "training_mode" and a.i for a in node.attribute):
-            yield f"{node.op_type} {node.name!r} is in training mode: answers depend on the batch; export the model for evaluation."
+    for name in training_nodes(graph):
+        yield f"{name} is in training mode: answers depend on the batch; export the model for evaluation."
     if hidden := sorted({node.op_type for node, _ in sub_graphs(graph)}):
         yield f"Sub-graphs ({', '.join(hidden)}): export the model without control flow."
     foreign = Counter(f"{node.domain}.{node.op_type}" for node in graph.node if node.domain not in _STANDARD)
@@ -162,6 +161,18 @@ def _trouble(model: onnx.ModelProto, file: Path, session: Session) -> Iterator[s
         yield "It ends in a Softmax: what is compared are probabilities, not logits."
     if session.dtype != "uint8" and metadata_of(model, file).preprocess is None:
         yield "It does not say how its input is normalised (no gleanet.preprocess): that of ImageNet networks is assumed."
+
+
+def training_nodes(graph: onnx.GraphProto) -> Iterator[str]:
+    """Batch-norms that normalise by the batch (before opset 14 those with more than one output) and dropouts that drop, by kind and name."""
+    true = {
+        tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.BOOL and numpy_helper.to_array(tensor).all()
+    }
+    for node in graph.node:
+        batch = node.op_type == "BatchNormalization" and sum(map(bool, node.output)) > 1
+        drops = node.op_type == "Dropout" and len(node.input) > 2 and node.input[2] in true
+        if batch or drops or any(a.name == "training_mode" and a.i for a in node.attribute):
+            yield f"{node.op_type} {node.name or node.output[0]!r}"
 
 
 def _quantized(model: onnx.ModelProto, file: Path, layers: tuple[LayerCost, ...]) -> str:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from gleanet.core.errors import DataError, ModelError, QuantizationError
 from gleanet.measure.graph import sub_graphs, without_functions
+from gleanet.measure.inspect import training_nodes
 from gleanet.measure.runtime import ORT_ERRORS, main_inputs, one_line, serialize
 
 log = logging.getLogger(__name__)
@@ -26,7 +27,6 @@ RESIZE_MODES = 11  # from here on Resize says how coordinates are transformed
 SAME = 1e-3  # of the largest logit: what raising the opset may change
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QGemm"}
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-_TRAINING_OUTPUTS = {"BatchNormalization", "Dropout"}  # what they give besides the first output is for training alone
 _FUSED = re.compile(r"(/\w*Fusion\w*/?)+$")
 _HALF: dict[int, str] = {onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.BFLOAT16: "bfloat16", onnx.TensorProto.DOUBLE: "float64"}
 
@@ -39,11 +39,13 @@ def prepare(model: onnx.ModelProto, file: Path) -> onnx.ModelProto:
     impossible. Where the model says that it takes any batch but fixes it to 1 further in, the input says so too.
 
     Raises:
-        ModelError: already quantized, not float32, layers inside a sub-graph, or the runtime refuses it.
+        ModelError: already quantized, in training mode, not float32, layers inside a sub-graph, or the runtime refuses it.
         QuantizationError: older than opset 10, and the opset cannot be raised.
     """
     if any(node.op_type in _QUANTIZED for node in model.graph.node):
         raise ModelError(f"{file} is quantized already: give the float model it was made from")
+    if training := next(training_nodes(model.graph), None):
+        raise ModelError(f"{file}: {training} is in training mode, its answers depend on the batch: export the model for evaluation")
     model = _plain(model, file)
     ready = _raised(model, file) or _optimized(model, file)
     if opset_of(ready) < LEAST_OPSET:
@@ -64,8 +66,7 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 
 def _plain(model: onnx.ModelProto, file: Path) -> onnx.ModelProto:
-    """A copy without functions, without initializers among the inputs, without outputs for training, sums of two as additions, every
-    node named."""
+    """A copy without functions, without initializers among the inputs, sums of two as additions, every node named."""
     plain = onnx.ModelProto()
     plain.CopyFrom(without_functions(model, file))
     inputs = main_inputs(plain)
@@ -74,10 +75,7 @@ def _plain(model: onnx.ModelProto, file: Path) -> onnx.ModelProto:
         kept = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in inputs]
         del plain.graph.input[:]
         plain.graph.input.extend(kept)
-    used = {name for node in plain.graph.node for name in node.input} | {value.name for value in plain.graph.output}
     for node in plain.graph.node:
-        if node.op_type in _TRAINING_OUTPUTS and not used & set(node.output[1:]):
-            del node.output[1:]
         if node.op_type == "Sum" and len(node.input) == 2 and opset_of(plain) >= SUM_BROADCASTS:
             node.op_type = "Add"  # the same, and it has an integer form
     _name_nodes(plain.graph)
