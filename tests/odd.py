@@ -119,13 +119,15 @@ def training(kind: str) -> onnx.ModelProto:
     model = convnet(opset=13 if kind == "outputs" else 18)
     last = model.graph.node[-1]
     if kind == "dropout":
-        model.graph.initializer.extend([numpy_helper.from_array(np.float32(0.5), "ratio"), numpy_helper.from_array(np.array(True), "on")])
+        model.graph.initializer.extend(
+            [numpy_helper.from_array(np.array(0.5, dtype=np.float32), "ratio"), numpy_helper.from_array(np.array(True), "on")]
+        )
         node = helper.make_node("Dropout", ["flat", "ratio", "on"], ["kept"], name="drop")
     else:
         ones = np.ones(16, np.float32)
         model.graph.initializer.extend(numpy_helper.from_array(ones, name) for name in ("g", "s", "m", "v"))
         more = ["kept.m", "kept.v"] + ["kept.sm", "kept.sv"] * (kind == "outputs")
-        mode = {"training_mode": 1} if kind == "attribute" else {}
+        mode: dict[str, Any] = {"training_mode": 1} if kind == "attribute" else {}
         node = helper.make_node("BatchNormalization", ["flat", "g", "s", "m", "v"], ["kept", *more], name="drop", **mode)
     last.input[0] = "kept"
     model.graph.node.insert(len(model.graph.node) - 1, node)

@@ -164,10 +164,9 @@ def _trouble(model: onnx.ModelProto, file: Path, session: Session) -> Iterator[s
 
 
 def training_nodes(graph: onnx.GraphProto) -> Iterator[str]:
-    """Batch-norms that normalise by the batch (before opset 14 those with more than one output) and dropouts that drop, by kind and name."""
-    true = {
-        tensor.name for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.BOOL and numpy_helper.to_array(tensor).all()
-    }
+    """Kind and name of batch-norms that normalise by the batch (so do those with several outputs before opset 14) and dropouts that drop."""
+    flags = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.BOOL]
+    true = {tensor.name for tensor in flags if numpy_helper.to_array(tensor).all()}
     for node in graph.node:
         batch = node.op_type == "BatchNormalization" and sum(map(bool, node.output)) > 1
         drops = node.op_type == "Dropout" and len(node.input) > 2 and node.input[2] in true
