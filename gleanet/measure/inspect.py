@@ -164,7 +164,7 @@ def _trouble(model: onnx.ModelProto, file: Path, session: Session) -> Iterator[s
 
 
 def training_nodes(graph: onnx.GraphProto) -> Iterator[str]:
-    """Kind and name of batch-norms that normalise by the batch (so do those with several outputs before opset 14) and dropouts that drop."""
+    """Kind and name of batch-norms that normalise by the batch (those with several outputs do, too) and of dropouts that drop."""
     flags = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.BOOL]
     true = {tensor.name for tensor in flags if numpy_helper.to_array(tensor).all()}
     for node in graph.node:
