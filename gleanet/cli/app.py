@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from gleanet.cli import jobs, lookups, stages
+from gleanet.cli.inspect import inspect
 from gleanet.cli.terminal import print_error, print_text
 from gleanet.core.errors import GleanetError
 
@@ -31,6 +32,7 @@ app.command()(jobs.prune)
 app.command()(stages.export)
 app.command()(stages.quantize)
 app.command()(stages.measure)
+app.command()(inspect)
 app.command()(lookups.doctor)
 app.add_typer(lookups.runs)
 app.add_typer(lookups.plans)

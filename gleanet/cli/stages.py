@@ -174,4 +174,7 @@ def measure(
         print_json({"measurements": measured})
     else:
         print_table(table(rows, rows[0]))
+        for row in rows:
+            for note in row.measured.notes:
+                print_text(f"{row.label}: {note}")
     return 0

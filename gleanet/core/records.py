@@ -69,7 +69,7 @@ class Measurement:
     """What was measured of one file.
 
     ``macs``: multiply-accumulates of one image, from the graph; ``memory``: peak resident bytes that opening and running the file adds,
-    at the largest batch that was timed.
+    at the largest batch that was timed; ``notes``: sentences on what could not be measured or says nothing.
     """
 
     file: str
@@ -83,6 +83,7 @@ class Measurement:
     agreement: float | None = None
     speedup: dict[str, float] = field(default_factory=dict)
     memory: int | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What an ONNX file says about images: logits or probabilities, and the class that follows; for files that give the class, that alone."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,6 @@ def predict(
 ) -> NDArray[np.float32]:
     """Logits (or probabilities, where the file ends in a softmax) [N, K] float32 of ``inputs`` [N, C, H, W], computed by ``runtime``.
 
-
     ``inputs`` are what the file takes: float32 (normalised) or uint8 (pixels); a file that takes [N, H, W, C] gets them turned. uint8
     pixels for a file that takes float are normalised as its metadata says. N need not be a multiple of the batch size; a file with a
     fixed batch gets its last batch padded.
@@ -43,7 +43,15 @@ def predict(
     return np.concatenate(list(_run(session, inputs, batch_size, progress)))
 
 
-def classes(
+@dataclass(frozen=True)
+class Answers:
+    """The class of each image, [N] int64, and ``note``: why it means nothing, empty where it may mean something."""
+
+    classes: NDArray[np.int64]
+    note: str
+
+
+def answers(
     path: StrPath | Candidate,
     inputs: NDArray[Any],
     *,
@@ -51,11 +59,13 @@ def classes(
     batch_size: int = 250,
     runtime: str = DEFAULT,
     progress: Progress = SILENT,
-) -> NDArray[np.int64]:
-    """The class [N] int64 that a file gives, or the one with the largest score, the first of several. Otherwise as :func:`predict`."""
+) -> Answers:
+    """The class that a file gives, or the one with the largest score, the first of several. Otherwise as :func:`predict`."""
     session = open_session(path, threads=threads, runtime=runtime)
     found = np.concatenate(list(_run(session, inputs, batch_size, progress)))
-    return found[:, 0].astype(np.int64) if session.gives_class else found.argmax(axis=1)
+    if session.gives_class:
+        return Answers(found[:, 0].astype(np.int64), "")
+    return Answers(found.argmax(axis=1), says_nothing(found))
 
 
 def _run(session: Session, inputs: NDArray[Any], batch_size: int, progress: Progress) -> Iterator[NDArray[np.float32]]:
@@ -76,7 +86,17 @@ def logits_in_batches(session: Session, inputs: NDArray[Any], batch_size: int) -
         missing = session.batch - len(chunk) if session.batch else 0
         if missing:
             ready = np.concatenate([ready, np.repeat(ready[-1:], missing, axis=0)])
-        yield session.run(np.ascontiguousarray(ready))[: len(chunk)]
+        yield _forward(session, np.ascontiguousarray(ready))[: len(chunk)]
+
+
+def _forward(session: Session, images: NDArray[Any]) -> NDArray[np.float32]:
+    """Logits of one batch; one by one where the file says that any batch will do but fixes it to 1 further in (a Reshape, mostly)."""
+    try:
+        return session.run(images)
+    except ModelError:
+        if session.batch is not None or len(images) == 1:
+            raise
+        return np.concatenate([session.run(images[i : i + 1]) for i in range(len(images))])
 
 
 def as_taken(images: NDArray[Any], shape: Sequence[int | None], preprocess: Preprocess | None) -> NDArray[Any]:
@@ -125,13 +145,20 @@ def pixel_preprocess(session: Session, inputs: NDArray[Any]) -> Preprocess | Non
     return preprocess
 
 
-def normalise(images: NDArray[np.uint8], preprocess: Preprocess, *, axis: int = 1) -> NDArray[np.float32]:
-    """``(scaled pixel - mean) / std`` per channel, where the pixel is scaled to ``preprocess.range``: [N, C, H, W] uint8 -> float32.
+def normalise(images: NDArray[np.uint8], preprocess: Preprocess, *, axis: int | None = None) -> NDArray[np.float32]:
+    """``(scaled pixel - mean) / std`` per channel, where the pixel is scaled to ``preprocess.range``: uint8 -> float32.
 
     Computed as :func:`affine`, like the pixels inside an exported graph and in training, so that all of them give the same bits.
-    ``axis``: where the channels are.
+    ``axis``: where the channels are; None: dimension 1 ([N, C, H, W]), or the last where only that has as many as ``preprocess``.
+
+    Raises:
+        DataError: no dimension has.
     """
-    shape = [-1 if place == axis else 1 for place in range(images.ndim)]
+    channels = len(preprocess.mean)
+    fitting = [one for one in ((1, images.ndim - 1) if axis is None else (axis,)) if images.shape[one] == channels or channels == 1]
+    if not fitting or len(preprocess.std) != channels:
+        raise DataError(f"images {list(images.shape[1:])} cannot be normalised with {channels} means and {len(preprocess.std)} deviations")
+    shape = [-1 if place == fitting[0] else 1 for place in range(images.ndim)]
     factor, offset = (array.reshape(shape) for array in affine(preprocess))
     return (images.astype(np.float32) * factor + offset).astype(np.float32, copy=False)
 
@@ -141,3 +168,16 @@ def affine(preprocess: Preprocess) -> tuple[NDArray[np.float32], NDArray[np.floa
     low, high = preprocess.range
     mean, std = np.asarray(preprocess.mean, dtype=np.float64), np.asarray(preprocess.std, dtype=np.float64)
     return ((high - low) / (255 * std)).astype(np.float32), ((low - mean) / std).astype(np.float32)
+
+
+def says_nothing(logits: NDArray[np.float32]) -> str:
+    """Why an accuracy from these logits [N, K] would mean nothing, in one sentence; empty where it may mean something."""
+    if not np.isfinite(logits).all():
+        return "Its logits are not finite numbers: accuracy says nothing."
+    if len(logits) > 1 and float(np.ptp(logits, axis=0).max()) <= 1e-6 * max(float(np.abs(logits).max()), 1e-30):
+        return (
+            "It gives every image the same logits (weights without meaning?): accuracy says nothing, structure, bytes and times are real."
+        )
+    if float(np.ptp(logits, axis=1).max()) <= 1e-6 * max(float(np.abs(logits).max()), 1e-30):
+        return "It gives every class the same logit (weights without meaning?): accuracy says nothing, structure, bytes and times are real."
+    return ""

@@ -14,11 +14,11 @@ from gleanet.core.host import cores
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Latency, Measurement
 from gleanet.core.stats import paired_change, wilson
-from gleanet.measure.accuracy import classes
+from gleanet.measure.accuracy import Answers, answers
 from gleanet.measure.graph import graph_cost
 from gleanet.measure.memory import peak_memory
 from gleanet.measure.runtime import check_external, read_model
-from gleanet.measure.runtimes import DEFAULT, Candidate, candidate, load
+from gleanet.measure.runtimes import DEFAULT, Candidate, candidate, load, open_session
 from gleanet.measure.session import StrPath
 from gleanet.measure.timing import latency
 
@@ -47,7 +47,8 @@ def compare(
     Returns:
         per file: MACs and parameters counted from its graph, bytes on disk (external data included), accuracy with its Wilson interval,
         paired change and top-1 agreement against the baseline (None for the baseline itself), latencies, the speed-up by batch size, and
-        peak memory (:func:`gleanet.measure.memory.peak_memory`).
+        peak memory (:func:`gleanet.measure.memory.peak_memory`), and notes: logits that mean nothing, batch sizes at which the file cannot
+        be timed.
 
     Raises:
         DataError: images and labels do not fit each other or a file.
@@ -59,14 +60,33 @@ def compare(
     files = [candidate(path, runtime) for path in paths]
     base = candidate(baseline, runtime)
     every = list(dict.fromkeys([*files, base]))
-    guesses: dict[Candidate, NDArray[np.int64]] = {}
+    given: dict[Candidate, Answers] = {}
     if inputs is not None:
         # answers do not depend on the threads that give them, so they may have all cores; only times are pinned
-        guesses = {one: classes(one, inputs, threads=cores(), progress=progress) for one in every}
+        given = {one: answers(one, inputs, threads=cores(), progress=progress) for one in every}
     shape = None if inputs is None else tuple(inputs.shape[1:])
+    costs = {one: graph_cost(one.path, open_session(one).image_shape(shape)) for one in files}
     times = latency(every, batches=batches, threads=threads, image_shape=shape, progress=progress)
     memory = _memory(files, max(batches, default=1), threads, shape, progress)
-    return tuple(replace(_measurement(one, base, guesses, labels, times), memory=memory[one]) for one in files)
+    guesses = {one: found.classes for one, found in given.items()}
+    return tuple(
+        replace(
+            _measurement(one, base, guesses, labels, times, costs[one]),
+            memory=memory[one],
+            notes=_notes(one, given[one].note if one in given else "", batches, times[one]),
+        )
+        for one in files
+    )
+
+
+def _notes(one: Candidate, trouble: str, batches: Sequence[int], times: Sequence[Latency]) -> tuple[str, ...]:
+    missing = [str(size) for size in batches if size not in {record.batch for record in times}]
+    skipped = ""
+    if missing:
+        fixed = open_session(one).batch
+        why = f"the file fixes it to {fixed}" if fixed else "it takes one image at a time"
+        skipped = f"Not timed at batch {', '.join(missing)}: {why}."
+    return tuple(note for note in (trouble, skipped) if note)
 
 
 def _memory(
@@ -105,8 +125,8 @@ def _measurement(
     guesses: dict[Candidate, NDArray[np.int64]],
     labels: NDArray[np.int64] | None,
     times: dict[Candidate, tuple[Latency, ...]],
+    cost: tuple[int, int],
 ) -> Measurement:
-    macs, params = graph_cost(one.path)
     accuracy = change = agreement = None
     if one in guesses:
         other = one != base
@@ -118,8 +138,8 @@ def _measurement(
     return Measurement(
         file=str(one.path),
         runtime=load(one.runtime).runtime_name(),
-        macs=macs,
-        params=params,
+        macs=cost[0],
+        params=cost[1],
         bytes=size_on_disk(one.path),
         accuracy=accuracy,
         latencies=times[one],

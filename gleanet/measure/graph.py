@@ -11,6 +11,7 @@ constants are not parameters.
 """
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,11 @@ from typing import Any
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
+from onnx import inliner
 
 from gleanet.core.errors import ModelError
-from gleanet.measure.runtime import ORT_ERRORS, StrPath, one_line, read_model, session_in_memory
+from gleanet.measure.constants import constants_of
+from gleanet.measure.runtime import ORT_ERRORS, StrPath, main_inputs, one_line, read_model, serialize, session_in_memory
 
 # Operator -> (position of the weight, positions of all parameters).
 _CONV = {
@@ -51,41 +53,51 @@ _OTHER = {
     "PRelu": (1,),
 }
 PADDED = "gleanet.padded"  # JSON: {convolution: [outputs, inputs] before zero channels were added}
+SMALL = 1024  # numbers in a tensor that shape inference may have to read
 _PASS_THROUGH = {"DequantizeLinear", "QuantizeLinear", "Cast", "Identity", "Transpose", "Reshape"}
 
 
 @dataclass(frozen=True)
 class LayerCost:
-    """One layer of the graph: ``macs`` per image, ``out_shape`` of one image."""
+    """One layer of the graph: ``macs`` per image, ``out_shape`` of one image, shape and ``dtype`` of its ``weight`` (empty where
+    it is computed)."""
 
     name: str
     kind: str
     macs: int
     params: int
     out_shape: tuple[int, ...]
+    weight: tuple[int, ...] = ()
+    dtype: str = ""
 
 
-def graph_cost(path: StrPath) -> tuple[int, int]:
+def graph_cost(path: StrPath, image_shape: tuple[int, ...] | None = None) -> tuple[int, int]:
     """(MACs of one image, parameters) of an ONNX file. See the module's text for what counts.
 
+    Args:
+        path: the file.
+        image_shape: shape of one image, for files that leave it open.
+
     Raises:
-        ModelError: not an ONNX file, or shapes that neither inference nor a run can tell.
+        ModelError: not an ONNX file, layers inside a sub-graph, or shapes that neither inference nor a run can tell.
     """
-    layers = graph_layers(path)
+    layers = graph_layers(path, image_shape)
     return sum(layer.macs for layer in layers), sum(layer.params for layer in layers)
 
 
-def graph_layers(path: StrPath) -> tuple[LayerCost, ...]:
-    """Every layer with weights, in graph order. Raises as :func:`graph_cost`."""
+def graph_layers(path: StrPath, image_shape: tuple[int, ...] | None = None) -> tuple[LayerCost, ...]:
+    """Every layer with weights, in graph order. Arguments and errors as :func:`graph_cost`."""
     file = Path(path)
-    return model_layers(read_model(file), file)
+    return model_layers(read_model(file), file, image_shape)
 
 
-def model_layers(model: onnx.ModelProto, file: Path) -> tuple[LayerCost, ...]:
-    """The same for a model in memory; ``file`` only names it in errors."""
-    constants = _constants(model)
+def model_layers(model: onnx.ModelProto, file: Path, image_shape: tuple[int, ...] | None = None) -> tuple[LayerCost, ...]:
+    """The same for a model in memory, whose input shape becomes fixed; ``file`` only names it in errors."""
+    model = without_functions(model, file)
+    refuse_hidden_layers(model, file)
+    constants = constants_of(model, file)
     producers = {output: node for node in model.graph.node for output in node.output}
-    batch = free_batch_to_one(model)
+    batch = free_batch_to_one(model, image_shape)
     wanted = [node.output[0] for node in model.graph.node if node.op_type in _CONV or node.op_type in _PRODUCT]
     shapes = tensor_shapes(model, wanted, file)
     layers: list[LayerCost] = []
@@ -109,8 +121,38 @@ def model_layers(model: onnx.ModelProto, file: Path) -> tuple[LayerCost, ...]:
             macs = macs * outputs * inputs // (weight.shape[0] * weight.shape[1])
             params += outputs * inputs * weight[0, 0].size - weight.size - (weight.shape[0] - outputs) * (len(parameters) - 1)
         out_shape = tuple(shapes.get(node.output[0], ())[1:])
-        layers.append(LayerCost(name=node.name or node.output[0], kind=node.op_type, macs=macs, params=params, out_shape=out_shape))
+        shape, dtype = ((), "") if weight is None else (tuple(weight.shape), str(weight.dtype))
+        layers.append(LayerCost(node.name or node.output[0], node.op_type, macs, params, out_shape, shape, dtype))
     return tuple(layers)
+
+
+def without_functions(model: onnx.ModelProto, file: Path) -> onnx.ModelProto:
+    """``model`` with its local functions written out; itself where it has none."""
+    if not model.functions:
+        return model
+    try:
+        inlined: onnx.ModelProto = inliner.inline_local_functions(model)
+    except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
+        raise ModelError(f"{file}: its functions cannot be written out: {one_line(error)}") from error
+    return inlined
+
+
+def sub_graphs(graph: onnx.GraphProto) -> Iterator[tuple[onnx.NodeProto, onnx.GraphProto]]:
+    """(node, graph inside it) of If, Loop and Scan, also of those inside others."""
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
+                yield node, inner
+                yield from sub_graphs(inner)
+
+
+def refuse_hidden_layers(model: onnx.ModelProto, file: Path) -> None:
+    """Raise ModelError where an If, Loop or Scan holds layers with weights: nothing here would count them."""
+    for owner, inner in sub_graphs(model.graph):
+        layer = next((node for node in inner.node if node.op_type in _CONV or node.op_type in _PRODUCT), None)
+        if layer is not None:
+            name = layer.name or layer.op_type
+            raise ModelError(f"{file}: layer {name!r} lies inside a sub-graph ({owner.op_type}): export the model without control flow")
 
 
 def _macs(node: onnx.NodeProto, weight: NDArray[Any] | None, shapes: dict[str, tuple[int, ...]], weight_at: int) -> int:
@@ -161,7 +203,7 @@ def _parameters(
     node: onnx.NodeProto, constants: dict[str, NDArray[Any]], producers: dict[str, onnx.NodeProto]
 ) -> Iterator[tuple[int, NDArray[Any]]]:
     """(position, values) of the learned tensors of ``node``."""
-    if node.op_type == "Add":  # the bias of a linear layer that was written as MatMul + Add
+    if node.op_type == "Add" and len(node.input) == 2:  # the bias of a linear layer that was written as MatMul + Add
         for i, other in ((0, 1), (1, 0)):
             source = _behind(node.input[i], constants, producers)
             maker = _maker(node.input[other], producers)
@@ -183,13 +225,17 @@ def _parameters(
 
 
 def _behind(name: str, constants: dict[str, NDArray[Any]], producers: dict[str, onnx.NodeProto]) -> NDArray[Any] | None:
-    """The constant behind ``name``, seen through dequantization, casts and reshapes; None for a computed tensor."""
-    while name not in constants:
-        node = producers.get(name)
-        if node is None or node.op_type not in _PASS_THROUGH:
-            return None
-        name = node.input[0]
-    return constants[name]
+    """The constant behind ``name``, seen through dequantization, casts and rearrangement; None for a computed tensor."""
+    if name in constants:
+        return constants[name]
+    node = producers.get(name)
+    if node is None or node.op_type not in _PASS_THROUGH:
+        return None
+    source = _behind(node.input[0], constants, producers)
+    if source is None or node.op_type != "Transpose":
+        return source
+    perm = next((list(a.ints) for a in node.attribute if a.name == "perm"), None)
+    return np.transpose(source, perm) if perm is None or sorted(perm) == list(range(source.ndim)) else None
 
 
 def _maker(name: str, producers: dict[str, onnx.NodeProto]) -> onnx.NodeProto | None:
@@ -200,39 +246,28 @@ def _maker(name: str, producers: dict[str, onnx.NodeProto]) -> onnx.NodeProto | 
     return node
 
 
-def _constants(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
-    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type == "Constant" and node.attribute and node.attribute[0].HasField("t"):
-            found[node.output[0]] = numpy_helper.to_array(node.attribute[0].t)
-    return found
+def free_batch_to_one(model: onnx.ModelProto, image_shape: tuple[int, ...] | None = None) -> int:
+    """Set a free batch dimension of the input to 1, in place; returns the batch size the shapes will be for.
 
-
-def free_batch_to_one(model: onnx.ModelProto) -> int:
-    """Set a free batch dimension of the input to 1, in place; returns the batch size the shapes will be for."""
-    names = {tensor.name for tensor in model.graph.initializer}
+    ``image_shape`` fills the other free dimensions where it has as many as the input.
+    """
     batch = 1
-    for value in model.graph.input:
-        if value.name in names or not value.type.tensor_type.shape.dim:
+    for value in main_inputs(model):
+        dims = value.type.tensor_type.shape.dim
+        if not dims:
             continue
-        first = value.type.tensor_type.shape.dim[0]
-        if first.dim_value > 0:
-            batch = first.dim_value
-        else:
-            first.dim_value = 1
+        for dim, size in zip(dims, (1, *(image_shape or ())), strict=False):
+            if dim.dim_value <= 0 and (len(dims) == 1 + len(image_shape or ()) or dim is dims[0]):
+                dim.dim_value = size
+        batch = dims[0].dim_value
     return batch
 
 
 def tensor_shapes(model: onnx.ModelProto, wanted: list[str], file: Path) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors by inference; where that leaves one of ``wanted`` open (operators of other domains), by running one image."""
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
-    del bare.graph.value_info[:]
-    for output in bare.graph.output:
-        output.type.tensor_type.ClearField("shape")
     try:
-        inferred = onnx.shape_inference.infer_shapes(bare, data_prop=True).graph
-    except (onnx.shape_inference.InferenceError, RuntimeError) as error:
+        inferred = onnx.shape_inference.infer_shapes(_light(model), data_prop=True).graph
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError) as error:
         raise ModelError(f"the shapes in {file} contradict each other: {one_line(error)}") from error
     shapes: dict[str, tuple[int, ...]] = {}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
@@ -242,14 +277,40 @@ def tensor_shapes(model: onnx.ModelProto, wanted: list[str], file: Path) -> dict
     shapes.update({t.name: tuple(t.dims) for t in model.graph.initializer})
     if all(name in shapes for name in wanted):
         return shapes
-    return shapes | _run_for_shapes(bare, [name for name in wanted if name not in shapes], file)
+    return shapes | _run_for_shapes(model, [name for name in wanted if name not in shapes], file)
+
+
+def _light(model: onnx.ModelProto) -> onnx.ModelProto:
+    """What shape inference needs of ``model``: no large weights (only their shapes), no shapes that the file merely claims."""
+    light = onnx.ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    light.graph.name = model.graph.name or "graph"
+    light.graph.node.extend(model.graph.node)
+    light.graph.input.extend(main_inputs(model))
+    light.graph.output.extend(model.graph.output)
+    light.graph.sparse_initializer.extend(model.graph.sparse_initializer)
+    for output in light.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    for tensor in model.graph.initializer:
+        if math.prod(tensor.dims) <= SMALL:
+            light.graph.initializer.append(tensor)
+        else:
+            light.graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tuple(tensor.dims)))
+    return light
 
 
 def _run_for_shapes(model: onnx.ModelProto, names: list[str], file: Path) -> dict[str, tuple[int, ...]]:
-    value = model.graph.input[0]
+    inputs = main_inputs(model)
+    if len(inputs) != 1:
+        raise ModelError(f"{file} has {len(inputs)} inputs ({', '.join(i.name for i in inputs)}): an image classifier has one")
+    value = inputs[0]
     dims = [d.dim_value for d in value.type.tensor_type.shape.dim]
     if any(d <= 0 for d in dims):
-        raise ModelError(f"{file} leaves the size of its input open ({dims}): export it with a fixed image size")
+        shown = ", ".join(d.dim_param or str(d.dim_value or "?") for d in value.type.tensor_type.shape.dim)
+        raise ModelError(f"{file} leaves the size of its input open ([{shown}]): give images, or export it with a fixed image size")
+    model = onnx.ModelProto.FromString(serialize(model))
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
     outputs = {output.name for output in model.graph.output}
     model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in outputs)
     dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)

@@ -68,21 +68,34 @@ def open_checked(file: Path, *, threads: int = 1) -> Session:
     if dtype not in _TYPES:
         raise ModelError(f"{file} wants {dtype} input: only float and uint8 images are supported")
     shape = tuple(None if size.is_dynamic else int(size.get_length()) for size in entry.get_partial_shape())
+    index = _answer(model)
     requests: dict[tuple[int, ...], Any] = {}
 
     def compute(images: NDArray[Any]) -> NDArray[Any]:
         if images.shape not in requests:
             requests[images.shape] = _compiled(model, images.shape, threads, file).create_infer_request()
         found = requests[images.shape].infer({0: images}, share_inputs=True, share_outputs=True)
-        return np.array(found[0])  # the runtime's own memory, which the next call overwrites
+        return np.array(found[index])  # the runtime's own memory, which the next call overwrites
 
     return Session(
-        path=file, dtype=dtype, shape=shape, compute=compute, errors=_ERRORS, explain=_cause, gives_class=_integer(model.outputs[0])
+        path=file,
+        dtype=dtype,
+        shape=shape,
+        output=model.outputs[index].get_any_name(),
+        compute=compute,
+        errors=_ERRORS,
+        explain=_cause,
+        gives_class=not _floating(model.outputs[index]),
     )
 
 
-def _integer(output: Any) -> bool:
-    return np.dtype(output.get_element_type().to_dtype()) in (np.int64, np.int32)
+def _answer(model: Any) -> int:
+    """Position of the output to read: the first of floating-point numbers, else the first."""
+    return next((i for i, output in enumerate(model.outputs) if _floating(output)), 0)
+
+
+def _floating(output: Any) -> bool:
+    return bool(np.issubdtype(np.dtype(output.get_element_type().to_dtype()), np.floating))
 
 
 def node_counts(path: StrPath) -> dict[str, int]:

@@ -42,6 +42,8 @@ _DTYPES: dict[str, Any] = {
     "tensor(float16)": np.float16,
     "tensor(double)": np.float64,
 }
+_FLOATING = ("tensor(float)", "tensor(float16)", "tensor(double)")
+_WHOLE = ("tensor(int64)", "tensor(int32)")
 
 
 def runtime_name() -> str:
@@ -80,6 +82,12 @@ def read_model(path: StrPath, *, weights: bool = True) -> onnx.ModelProto:
         except (OSError, ValueError, onnx.checker.ValidationError) as error:
             raise ModelError(f"{file}: external data cannot be read: {one_line(error)}") from error
     return model
+
+
+def main_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """The inputs that a caller must give: up to IR version 3, initializers are listed among the inputs too."""
+    stored = {tensor.name for tensor in model.graph.initializer} | {sparse.values.name for sparse in model.graph.sparse_initializer}
+    return [value for value in model.graph.input if value.name not in stored]
 
 
 def check_external(model: onnx.ModelProto, file: Path) -> tuple[Path, ...]:
@@ -122,7 +130,8 @@ def open_session(path: StrPath, *, threads: int = 1, optimize: bool = True, opti
         optimized: also write the graph that the runtime made of it to this path.
 
     Raises:
-        ModelError: unreadable, not ONNX, refused by ONNX Runtime, more than one input, or an input type that is not float or uint8.
+        ModelError: unreadable, not ONNX, refused by ONNX Runtime, more than one input, an input type that is not float or uint8, or no
+            output of floating-point numbers.
     """
     file = Path(path)
     read_model(file, weights=False)  # our own checks first: ONNX Runtime would follow external data anywhere it can
@@ -147,24 +156,36 @@ def open_checked(file: Path, *, threads: int = 1, optimize: bool = True, optimiz
         raise ModelError(f"ONNX Runtime {ort.__version__} cannot run {file}: {one_line(error)}") from error
     inputs = session.get_inputs()
     if len(inputs) != 1:
-        raise ModelError(f"{file} has {len(inputs)} inputs ({', '.join(i.name for i in inputs)}): an image classifier has one")
-    entry, logits = inputs[0].name, session.get_outputs()[0].name
+        names = ", ".join(i.name for i in inputs) or "none"
+        raise ModelError(f"{file} has {len(inputs)} inputs ({names}): an image classifier has one")
     if inputs[0].type not in _DTYPES:
         raise ModelError(f"{file} wants {inputs[0].type} input: only float and uint8 images are supported")
-    shape = tuple(size if isinstance(size, int) else None for size in inputs[0].shape)
+    entry, (answer, scores) = inputs[0].name, _answer(session, file)
 
     def compute(images: NDArray[Any]) -> NDArray[Any]:
-        found: NDArray[Any] = session.run([logits], {entry: images})[0]
+        found: NDArray[Any] = session.run([answer], {entry: images})[0]
         return found
 
     return Session(
         path=file,
         dtype=np.dtype(_DTYPES[inputs[0].type]),
-        shape=shape,
+        shape=tuple(size if isinstance(size, int) and size > 0 else None for size in inputs[0].shape),
+        output=answer,
         compute=compute,
         errors=ORT_ERRORS,
-        gives_class=session.get_outputs()[0].type in ("tensor(int64)", "tensor(int32)"),
+        gives_class=not scores,
     )
+
+
+def _answer(session: Any, file: Path) -> tuple[str, bool]:
+    """(name of the output to read, whether it holds scores): the first of floating-point numbers, else the first of whole ones."""
+    outputs = session.get_outputs()
+    for kinds, scores in ((_FLOATING, True), (_WHOLE, False)):
+        found = next((output.name for output in outputs if output.type in kinds), None)
+        if found is not None:
+            return found, scores
+    shown = ", ".join(output.type for output in outputs)
+    raise ModelError(f"{file} gives {shown}, neither scores nor a class: export it without what follows them")
 
 
 def optimized_graph(path: StrPath) -> onnx.GraphProto:

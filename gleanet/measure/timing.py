@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gleanet.core.errors import ModelError
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Latency
 from gleanet.measure.runtimes import DEFAULT, Candidate, open_session
@@ -41,7 +42,8 @@ def latency(
 
     Args:
         paths: the files, or files with the runtime of each (:class:`gleanet.measure.runtimes.Candidate`): runtimes take turns too.
-        batches: images per call. A file with another fixed batch is not timed at this size.
+        batches: images per call. A file with another fixed batch, or one that cannot take more than one image at a time, is not timed at
+            this size; a fixed batch that is not among ``batches`` is timed besides.
         threads: threads per call.
         rounds: calls that are counted for each file and batch; None: until ``seconds`` per file are spent, at least 15 and at most 300.
         give_up: after 5 rounds, files that take this many times as long as the first one are called no more; None: all stay.
@@ -57,13 +59,28 @@ def latency(
     """
     sessions = {path: open_session(path, threads=threads, runtime=runtime) for path in paths}
     found: dict[Given, list[Latency]] = {path: [] for path in paths}
-    for size in batches:
-        calls = {path: call_of(s, size, image_shape, seed) for path, s in sessions.items() if s.batch in (None, size)}
+    own = {s.batch for s in sessions.values() if s.batch is not None}
+    for size in (*batches, *sorted(own - set(batches))):
+        able = {path: s for path, s in sessions.items() if s.batch == size or (s.batch is None and size in batches)}
+        able = {path: s for path, s in able.items() if s.batch or size == 1 or takes_several(s, image_shape)}
+        if not able:
+            continue
+        calls = {path: call_of(s, size, image_shape, seed) for path, s in able.items()}
         with progress.task(f"Time at batch {size}", None, "rounds") as advance:
             samples = interleaved(calls, rounds=rounds, seconds=seconds, give_up=give_up, seed=seed, advance=advance)
         for path, times in samples.items():
             found[path].append(summary(times, batch=size, threads=threads))
     return {path: tuple(records) for path, records in found.items()}
+
+
+def takes_several(session: Session, image_shape: tuple[int, ...] | None = None) -> bool:
+    """Whether a file whose batch is free runs on two images; some fix it to 1 further in."""
+    try:
+        call_of(session, 2, image_shape)()
+    except ModelError:
+        call_of(session, 1, image_shape)()  # what fails on one image too is an error
+        return False
+    return True
 
 
 def interleaved(

@@ -115,7 +115,7 @@ def quantize_file(settings: QuantizeSettings, *, out: Path | None = None, progre
         rows = [Row("as given", "given", replace(measured[0], file=os.path.relpath(source, recorder.folder.folder)))]
         if choice.path is not None:
             rows.append(Row(f"quantized ({choice.method})", "quantized", replace(measured[1], file="model.int8.onnx")))
-        notes = [choice.reason]
+        notes = [choice.reason, *measured[0].notes]
         if settings.random_data:
             notes.append("Random images stood in for data: structure, bytes and times are real, accuracy says nothing.")
         run = recorder.update(

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gleanet.core.errors import QuantizationError, SettingsError
+from gleanet.core.errors import ModelError, QuantizationError, SettingsError
 from gleanet.core.files import write_bytes
 from gleanet.core.host import machine
 from gleanet.core.progress import SILENT, Progress
@@ -177,6 +177,8 @@ def _prepare(path: Path, calibration: Iterable[Any], evaluate: Iterable[Any], lo
     """Everything that is done once for all methods."""
     model = read_model(path)
     session = open_session(path, threads=threads)
+    if session.gives_class:
+        raise ModelError(f"{path} gives the class, not scores: gleanet export {path} --output logits, and quantize that")
     prepared = prepare(model, path)
     evaluation = Evaluation(path, evaluate, look, progress)
     kept: list[NDArray[Any]] = []

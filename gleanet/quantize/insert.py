@@ -5,6 +5,7 @@ by :mod:`gleanet.quantize.sizeonly`.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
@@ -23,11 +24,15 @@ from gleanet.quantize.calibrate import Ranges
 from gleanet.quantize.compact import compact, stamp
 from gleanet.quantize.methods import Method
 from gleanet.quantize.observe import QUANTIZABLE
+from gleanet.quantize.prepare import MIN_OPSET, opset_of
 from gleanet.quantize.sizeonly import to_float16, to_small_weights
 from gleanet.quantize.widen import note, widen
 
 _TYPES = {"uint8": QuantType.QUInt8, "int8": QuantType.QInt8, "uint16": QuantType.QUInt16}
 LINEAR = ("Gemm", "MatMul")
+_CLIPS = ("Relu", "Clip")
+# Integer operators whose output has the scale of their input, in ONNX Runtime's inserter.
+_SAME_SCALE = {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "MaxPool", "Resize", "Pad", "Split", "Gather", *_CLIPS}
 WEIGHTED = ("Conv", "ConvTranspose", *LINEAR)
 
 
@@ -46,6 +51,8 @@ def insert(
     Raises:
         QuantizationError: ONNX Runtime's inserter cannot do it.
     """
+    if method.per_channel and opset_of(prepared) < MIN_OPSET:
+        raise QuantizationError(f"weights per channel need opset {MIN_OPSET}, this file stays at {opset_of(prepared)}: export it anew")
     before: dict[str, tuple[int, int]] = {}
     if method.pad:
         wide = widen(prepared, ranges)
@@ -66,7 +73,7 @@ def insert(
 
 def left_in_float(model: onnx.ModelProto, method: Method) -> list[str]:
     """Names of the nodes the method does not quantize: what comes before the first layer with weights (normalisation of pixels, padding),
-    and the last linear layer when the method says so."""
+    the last linear layer when the method says so, and a Softmax at the end (256 levels would make many classes equal)."""
     nodes = list(model.graph.node)
     weighted = [i for i, node in enumerate(nodes) if node.op_type in WEIGHTED]
     if not weighted:
@@ -75,7 +82,24 @@ def left_in_float(model: onnx.ModelProto, method: Method) -> list[str]:
     names = [node.name for node in nodes[: weighted[0]] if pixels or node.op_type == "Pad"]
     if method.float_head and nodes[weighted[-1]].op_type in LINEAR:
         names.extend(node.name for node in nodes[weighted[-1] :])
+    names.extend(node.name for node in nodes[weighted[-1] :] if node.op_type == "Softmax")
+    if method.format == "QOperator":
+        names.extend(_unclipped(model))
     return names
+
+
+def _unclipped(model: onnx.ModelProto) -> Iterator[str]:
+    """Names of the Relu and Clip nodes that stay in float in integer operators.
+
+    The inserter drops each of them and counts on the operator before it to write only what the clipped range holds. That one does not
+    where its output has other readers, or where it takes over the scale of its own input (a Reshape, say): then nothing would clip.
+    """
+    graph = model.graph
+    makers = {output: node.op_type for node in graph.node for output in node.output}
+    readers = Counter([*(name for node in graph.node for name in node.input), *(output.name for output in graph.output)])
+    for node in graph.node:
+        if node.op_type in _CLIPS and (readers[node.input[0]] > 1 or makers.get(node.input[0], "") in _SAME_SCALE):
+            yield node.name
 
 
 def _takes_pixels(model: onnx.ModelProto) -> bool:

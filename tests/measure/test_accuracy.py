@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 
 from gleanet.core.errors import DataError, ModelError
 from gleanet.measure import compare, predict, read_metadata
-from gleanet.measure.accuracy import classes
+from gleanet.measure.accuracy import answers
 from tests.tiny_onnx import convnet, floats, save
 
 PREPROCESS = '{"layout": "NCHW", "color": "RGB", "range": [0, 1], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}'
@@ -91,11 +91,11 @@ def _with_argmax(model: onnx.ModelProto) -> onnx.ModelProto:
 @pytest.mark.parametrize("batch", ["n", 4])
 def test_a_file_may_give_the_class_itself(tmp_path: Path, batch: int | str) -> None:
     path = save(_with_argmax(convnet(batch=batch)), tmp_path / "c.onnx")
-    found = classes(path, floats(11), batch_size=3)
+    found = answers(path, floats(11), batch_size=3).classes
     assert found.dtype == np.int64
     assert found.shape == (11,)
     assert np.array_equal(found, reference(floats(11)).argmax(axis=1))
-    assert np.array_equal(found, classes(save(convnet(), tmp_path / "m.onnx"), floats(11)))
+    assert np.array_equal(found, answers(save(convnet(), tmp_path / "m.onnx"), floats(11)).classes)
     with pytest.raises(ModelError, match=r"gives the class, not its score: gleanet export .* --output logits"):
         predict(path, floats(11))
     labels = np.arange(11) % 4
