@@ -56,10 +56,9 @@ class Walk:
             found = [session.run(wanted, {name: values[name] for name in inputs}) for values in self.values]
         except ORT_ERRORS as error:
             raise QuantizationError(f"ONNX Runtime {ort.__version__} cannot run a part of the model: {one_line(error)}") from error
-        computed = [dict(zip(wanted, arrays, strict=True)) for arrays in found]
-        return [
-            {name: made[name] if name in made else values[name] for name in names} for made, values in zip(computed, self.values, strict=True)
-        ]
+        pairs = zip(self.values, found, strict=True)
+        every = [values | dict(zip(wanted, arrays, strict=True)) for values, arrays in pairs]
+        return [{name: values[name] for name in names} for values in every]
 
 
 def image_values(model: onnx.ModelProto, images: NDArray[Any], source: onnx.ModelProto) -> list[Values]:
