@@ -16,6 +16,7 @@ from gleanet.quantize.calibrate import Ranges
 from gleanet.quantize.correct import correct_biases
 from gleanet.quantize.equalize import equalize
 from gleanet.quantize.insert import insert
+from gleanet.quantize.islands import hold_float
 from gleanet.quantize.layers import island
 from gleanet.quantize.methods import Method
 from gleanet.quantize.sensitivity import MOST_DB, sensitivity
@@ -71,8 +72,8 @@ class _State:
 
     def build(self, bench: Bench, layers: frozenset[str] = frozenset()) -> onnx.ModelProto:
         """The quantized model with ``layers`` in float."""
-        keep = island(self.prepared, layers)
-        model = insert(self.prepared, self.ranges, bench.method, bench.source, keep_float=keep)
+        model = insert(self.prepared, self.ranges, bench.method, bench.source, keep_float=island(self.prepared, layers))
+        hold_float(model, layers)
         return correct_biases(model, self.prepared, bench.samples, threads=bench.threads) if self.corrected else model
 
 
