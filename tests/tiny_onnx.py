@@ -79,9 +79,16 @@ def mobile(*, activation: str = "Relu", channels: int = 8, seed: int = 0) -> onn
     The channels of neighbours have very different ranges, up to 1:100, with tame activations for "Relu".
     """
     rng = np.random.default_rng(seed)
-    shapes = {"a": (channels, 3, 1, 1), "b": (channels, 1, 3, 3), "c": (channels, channels // 2, 1, 1), "d": (channels * 16, 12), "e": (12, 4)}
+    shapes = {
+        "a": (channels, 3, 1, 1),
+        "b": (channels, 1, 3, 3),
+        "c": (channels, channels // 2, 1, 1),
+        "d": (channels * 16, 12),
+        "e": (12, 4),
+    }
     weights = {f"{name}.weight": rng.standard_normal(shape).astype(np.float32) / 2 for name, shape in shapes.items()}
-    weights |= {f"{name}.bias": 0.1 * rng.standard_normal(count).astype(np.float32) for name, count in (*zip("abc", [channels] * 3), ("d", 12))}
+    for name, count in (("a", channels), ("b", channels), ("c", channels), ("d", 12)):
+        weights[f"{name}.bias"] = 0.1 * rng.standard_normal(count).astype(np.float32)
     wild = 10 ** rng.uniform(-1, 1, channels).astype(np.float32)
     weights["a.weight"] *= wild[:, None, None, None]
     weights["a.bias"] *= wild

@@ -85,21 +85,28 @@ def image_values(model: onnx.ModelProto, images: NDArray[Any], source: onnx.Mode
 
 
 def cuts(model: onnx.ModelProto, layers: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """``{layer: tensors of the cut before it}``, in an order in which one cut can be reached from the last."""
+    """``{layer: tensors of the cut before it}``, in an order in which each cut can be reached from the one before.
+
+    The cut comes before every reader of what the layer reads: where that is rounded for the layer, all of them see it rounded.
+    """
     nodes = _ordered(model.graph)
     constants = {tensor.name for tensor in model.graph.initializer} | {""}
-    made = [value.name for value in model.graph.input if value.name not in constants]
+    made = {value.name: -1 for value in model.graph.input if value.name not in constants}
     outputs = {value.name for value in model.graph.output}
-    last = {name: index for index, node in enumerate(nodes) for name in node.input}
-    found: dict[str, tuple[str, ...]] = {}
+    first, last = dict[str, int](), dict[str, int]()
     for index, node in enumerate(nodes):
-        if node.name in layers:
-            found[node.name] = tuple(name for name in made if name in outputs or last.get(name, -1) >= index)
+        for name in node.input:
+            first.setdefault(name, index)
+            last[name] = index
         if all(name in constants for name in node.input):
             constants.update(node.output)
         else:
-            made.extend(name for name in node.output if name)
-    return found
+            made |= {name: index for name in node.output if name}
+    places = {node.name: min(first[name] for name in node.input if name not in constants) for node in nodes if node.name in layers}
+    return {
+        layer: tuple(name for name, index in made.items() if index < place and (name in outputs or last.get(name, -1) >= place))
+        for layer, place in sorted(places.items(), key=lambda item: item[1])
+    }
 
 
 def part(model: onnx.ModelProto, given: Values, wanted: Sequence[str]) -> onnx.ModelProto:

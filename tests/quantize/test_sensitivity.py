@@ -1,12 +1,12 @@
 """Sensitivity from cached values is that of whole models, each quantized and run from the input on."""
 
-import time
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
 import torch
+from onnx import helper, numpy_helper
 
 from gleanet.core.errors import DataError
 from gleanet.core.records import LayerSensitivity
@@ -28,7 +28,9 @@ PIXELS = np.random.default_rng(0).integers(0, 256, X.shape, dtype=np.uint8)
 TOLERANCE_DB = 0.01  # sums of other batches may differ in the last bit, and a value on the border of two levels with them
 
 
-def brute_force(model: onnx.ModelProto, name: str, x: np.ndarray, folder: Path, layers: tuple[str, ...] = ()) -> dict[str, tuple[float, float]]:
+def brute_force(
+    model: onnx.ModelProto, name: str, x: np.ndarray, folder: Path, layers: tuple[str, ...] = ()
+) -> dict[str, tuple[float, float]]:
     """The same by running whole files."""
     prepared = prepare(model, FILE)
     ranges = min_max(prepared, [x], file=FILE)
@@ -51,8 +53,25 @@ def ours(model: onnx.ModelProto, name: str, x: np.ndarray) -> tuple[LayerSensiti
     return sensitivity(prepared, min_max(prepared, [x], file=FILE), METHODS[name], model, x)
 
 
+def forked() -> onnx.ModelProto:
+    """convnet with a shortcut convolution "s" that reads what b reads; its activation comes late in the file."""
+    model = convnet(outlier=20)
+    nodes = list(model.graph.node)
+    weight = np.random.default_rng(3).standard_normal((8, 8, 1, 1)).astype(np.float32)
+    model.graph.initializer.append(numpy_helper.from_array(weight, "s.weight"))
+    late = [helper.make_node("Relu", ["s"], ["s.relu"], name="s.relu")]
+    place = next(i for i, node in enumerate(nodes) if node.name == "b")
+    nodes[place:place] = [helper.make_node("Conv", ["a.relu", "s.weight"], ["s"], name="s")]
+    nodes[place + 2 : place + 2] = late
+    next(node for node in nodes if node.name == "b.add").input[1] = "s.relu"
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
 @pytest.mark.parametrize("name", ["u8s8", "u8s8-7bit-channel", "s8s8", "u8s8-channel-head"])
-@pytest.mark.parametrize("model", [convnet(outlier=20), convnet(residual=False), mobile(), mobile(activation="Clip")])
+@pytest.mark.parametrize("model", [convnet(outlier=20), convnet(residual=False), mobile(), mobile(activation="Clip"), forked()])
 def test_it_is_what_whole_models_give(model: onnx.ModelProto, name: str, tmp_path: Path) -> None:
     found, expected = ours(model, name, X), brute_force(model, name, X, tmp_path)
     assert {record.layer for record in found} == set(expected)
@@ -78,14 +97,8 @@ def test_padding_changes_no_sensitivity() -> None:
 
 def test_an_activation_stays_with_its_layer_and_with_nobody_elses() -> None:
     prepared = prepare(convnet(), FILE)
-    assert island(prepared, {"a", "c", "d"}) == ("a", "c", "c.relu", "d") or island(prepared, {"a", "c", "d"}) == (
-        "a",
-        "a.relu",
-        "c",
-        "c.relu",
-        "d",
-    )
-    assert island(prepared, {"b"}) == ("b",)
+    assert island(prepared, {"a", "c", "d"}) == ("a", "a.relu", "c", "c.relu", "d")
+    assert island(prepared, {"b"}) == ("b",)  # an addition follows
 
 
 def test_no_images_is_an_error() -> None:
@@ -96,17 +109,15 @@ def test_no_images_is_an_error() -> None:
 
 @pytest.mark.slow
 def test_public_resnet56(tmp_path: Path, shared_data: Path, shared_weights: Path) -> None:
-    """All 58 layers on 128 real images in a fraction of the three minutes it may take, and right for some of them."""
+    """All 58 layers on 128 real images; some of them compared with whole models, a shortcut among them."""
     data = pytest.importorskip("gleanet.data")
     net = build("resnet56", weights=shared_weights / "resnet56-jpeg.pt")
     images = data.load(str(shared_data / "cifar10-jpeg")).train.images[:128]
     export_onnx(net, torch.zeros(1, 3, 32, 32), tmp_path / "base.onnx", input="uint8", check=images[:8])
     model = onnx.load(str(tmp_path / "base.onnx"))
-    started = time.process_time()
     found = {record.layer: (record.alone_db, record.others_db) for record in ours(model, "u8s8", images)}
-    assert time.process_time() - started < 180
     some = ("conv1", "layer1.3.conv2", "layer2.0.shortcut", "layer3.8.conv1", "linear")
     assert len(found) == 58
     expected = brute_force(model, "u8s8", images, tmp_path, some)
     for layer in some:
-        assert found[layer] == pytest.approx(expected[layer], abs=0.1)
+        assert found[layer] == pytest.approx(expected[layer], abs=TOLERANCE_DB)
