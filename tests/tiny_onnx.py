@@ -86,9 +86,9 @@ def mobile(*, activation: str = "Relu", channels: int = 8, seed: int = 0) -> onn
         "d": (channels * 16, 12),
         "e": (12, 4),
     }
-    weights = {f"{name}.weight": rng.standard_normal(shape).astype(np.float32) / 2 for name, shape in shapes.items()}
+    weights = {f"{name}.weight": (rng.standard_normal(shape) / 2).astype(np.float32) for name, shape in shapes.items()}
     for name, count in (("a", channels), ("b", channels), ("c", channels), ("d", 12)):
-        weights[f"{name}.bias"] = 0.1 * rng.standard_normal(count).astype(np.float32)
+        weights[f"{name}.bias"] = (0.1 * rng.standard_normal(count)).astype(np.float32)
     wild = 10 ** rng.uniform(-1, 1, channels).astype(np.float32)
     weights["a.weight"] *= wild[:, None, None, None]
     weights["a.bias"] *= wild

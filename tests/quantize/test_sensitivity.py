@@ -54,16 +54,21 @@ def ours(model: onnx.ModelProto, name: str, x: np.ndarray) -> tuple[LayerSensiti
 
 
 def forked() -> onnx.ModelProto:
-    """convnet with a shortcut convolution "s" that reads what b reads; its activation comes late in the file."""
+    """convnet with a shortcut convolution "s" that reads what b reads. Its activation comes late in the file, after a layer "t" behind b."""
     model = convnet(outlier=20)
+    rng = np.random.default_rng(3)
+    for name in "st":
+        weight = rng.standard_normal((8, 8, 1, 1)).astype(np.float32)
+        model.graph.initializer.append(numpy_helper.from_array(weight, f"{name}.weight"))
     nodes = list(model.graph.node)
-    weight = np.random.default_rng(3).standard_normal((8, 8, 1, 1)).astype(np.float32)
-    model.graph.initializer.append(numpy_helper.from_array(weight, "s.weight"))
-    late = [helper.make_node("Relu", ["s"], ["s.relu"], name="s.relu")]
-    place = next(i for i, node in enumerate(nodes) if node.name == "b")
-    nodes[place:place] = [helper.make_node("Conv", ["a.relu", "s.weight"], ["s"], name="s")]
-    nodes[place + 2 : place + 2] = late
-    next(node for node in nodes if node.name == "b.add").input[1] = "s.relu"
+    (b,) = [index for index, node in enumerate(nodes) if node.name == "b"]
+    nodes[b + 1 : b + 2] = [
+        helper.make_node("Relu", ["b"], ["b.mid"], name="b.mid"),
+        helper.make_node("Conv", ["b.mid", "t.weight"], ["t"], name="t"),
+        helper.make_node("Relu", ["s"], ["s.relu"], name="s.relu"),
+        helper.make_node("Add", ["t", "s.relu"], ["b.add"], name="b.add"),
+    ]
+    nodes.insert(b, helper.make_node("Conv", ["a.relu", "s.weight"], ["s"], name="s"))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     onnx.checker.check_model(model, full_check=True)
