@@ -86,7 +86,7 @@ def bench(model: onnx.ModelProto, folder: Path, need: float, method: str = "u8s8
 
 
 def test_steps_stop_where_the_bound_is_met(tmp_path: Path) -> None:
-    """The second convolution holds one weight that is twenty times larger, and is no pair with the first: an addition reads between them."""
+    """The second convolution holds one weight twenty times larger, and is no pair with the first: an addition reads between them."""
     easy, hard = (repair(bench(convnet(outlier=20), tmp_path, need)) for need in (30, 40))
     assert [step.step for step in easy.steps] == ["equalization", "bias correction"]
     assert easy.within

@@ -54,7 +54,7 @@ def ours(model: onnx.ModelProto, name: str, x: np.ndarray) -> tuple[LayerSensiti
 
 
 def forked() -> onnx.ModelProto:
-    """convnet with a shortcut convolution "s" that reads what b reads. Its activation comes late in the file, after a layer "t" behind b."""
+    """convnet with a shortcut convolution "s" that reads what b reads. Its activation comes late, after a layer "t" behind b."""
     model = convnet(outlier=20)
     rng = np.random.default_rng(3)
     for name in "st":
