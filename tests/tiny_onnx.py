@@ -73,6 +73,50 @@ def convnet(
     return model_of(nodes, weights, (batch, 3, size, size), (batch, classes), kind=kind, opset=opset, metadata=metadata)
 
 
+def mobile(*, activation: str = "Relu", channels: int = 8, seed: int = 0) -> onnx.ModelProto:
+    """conv1x1 "a", depthwise conv3x3 "b", grouped conv1x1 "c", max-pool, flatten, gemm "d" and matmul "e", an activation behind a to d.
+
+    The channels of neighbours have very different ranges, up to 1:100, with tame activations for "Relu".
+    """
+    rng = np.random.default_rng(seed)
+    shapes = {
+        "a": (channels, 3, 1, 1),
+        "b": (channels, 1, 3, 3),
+        "c": (channels, channels // 2, 1, 1),
+        "d": (channels * 16, 12),
+        "e": (12, 4),
+    }
+    weights = {f"{name}.weight": (rng.standard_normal(shape) / 2).astype(np.float32) for name, shape in shapes.items()}
+    for name, count in (("a", channels), ("b", channels), ("c", channels), ("d", 12)):
+        weights[f"{name}.bias"] = (0.1 * rng.standard_normal(count)).astype(np.float32)
+    wild = 10 ** rng.uniform(-1, 1, channels).astype(np.float32)
+    weights["a.weight"] *= wild[:, None, None, None]
+    weights["a.bias"] *= wild
+    weights["b.weight"] /= wild[:, None, None, None]
+    weights["d.weight"] /= np.float32(8)
+    nodes: list[onnx.NodeProto] = []
+    last = "x"
+    for name, kind, attributes in (
+        ("a", "Conv", {}),
+        ("b", "Conv", {"group": channels, "pads": [1, 1, 1, 1]}),
+        ("c", "Conv", {"group": 2}),
+        ("pool", "MaxPool", {"kernel_shape": [2, 2], "strides": [2, 2]}),
+        ("flat", "Flatten", {}),
+        ("d", "Gemm", {}),
+        ("e", "MatMul", {}),
+    ):
+        constants = [f"{name}.{part}" for part in ("weight", "bias") if f"{name}.{part}" in weights]
+        nodes.append(helper.make_node(kind, [last, *constants], ["y" if name == "e" else name], name=name, **attributes))
+        last = name
+        if f"{name}.bias" in weights:
+            limits = ["low", "high"] if activation == "Clip" else []
+            nodes.append(helper.make_node(activation, [name, *limits], [f"{name}.act"], name=f"{name}.act"))
+            last = f"{name}.act"
+    if activation == "Clip":
+        weights |= {"low": np.array(0, np.float32), "high": np.array(6, np.float32)}
+    return model_of(nodes, weights, ("n", 3, 8, 8), ("n", 4))
+
+
 def model_of(
     nodes: Sequence[onnx.NodeProto],
     weights: dict[str, NDArray[Any]],

@@ -118,6 +118,16 @@ def quantize(
     max_drop: o.MaxDrop = None,
     calibration: o.Calibration = 512,
     selection: Annotated[int, typer.Option(help="Further training images on which the methods are compared.")] = 2000,
+    runtime: Annotated[str, typer.Option(help="Runtimes that may win: onnxruntime, openvino, both with a comma, or all.")] = "onnxruntime",
+    repair: Annotated[
+        bool | None,
+        typer.Option(
+            "--repair/--no-repair",
+            help="Where a fast method loses too much: equalize, correct biases, leave the most sensitive layers in float. "
+            "Default: yes, but not for methods that are named.",
+        ),
+    ] = None,
+    sensitivity: Annotated[bool, typer.Option("--sensitivity", help="Rank the layers by what quantizing each of them costs.")] = False,
     seed: o.Seed = 0,
     threads: o.Threads = 1,
     device: o.Device = "auto",
@@ -135,6 +145,9 @@ def quantize(
         model=model,
         data=data,
         random_data=random_data,
+        runtime=runtime,
+        repair=repair,
+        sensitivity=sensitivity,
         seed=seed,
         threads=threads,
         quantizing=Quantizing(method, max_drop, calibration, selection),

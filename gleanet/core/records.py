@@ -149,14 +149,44 @@ class TensorRange:
 
 
 @dataclass(frozen=True)
+class LayerSensitivity:
+    """What quantizing one layer costs: SQNR of the logits, in dB, when it alone is quantized, and when all layers but this one are."""
+
+    layer: str
+    alone_db: float
+    others_db: float
+
+
+@dataclass(frozen=True)
+class RepairStep:
+    """One step towards the accuracy of the float model: what was done to which method's file, and what it gained.
+
+    Attributes:
+        step: equalization, bias correction, or layers in float.
+        method: the method that was repaired.
+        gained_db: SQNR of the logits after the step less that before it; a step that gained nothing was taken back.
+        change: accuracy after the step against the float model.
+        layers: those that were left in float.
+    """
+
+    step: str
+    method: str
+    gained_db: float
+    change: Change | None = None
+    layers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Trial:
     """One quantization method that was tried; ``reason`` says its verdict in words.
 
     Attributes:
-        verdict: chosen, slower, too inaccurate, size only, impossible or failed.
+        verdict: chosen, slower, too inaccurate, not proved, size only, impossible or failed; float for the given file in another runtime.
         nodes: operator -> how many, in the graph that the runtime executes.
         left_float: layers with weights that it executes in float.
         saturated: layers whose integer sums saturate on this CPU.
+        memory: peak resident bytes that opening and running the file adds, at the largest batch that was timed.
+        runtime: what ran it.
     """
 
     method: str
@@ -172,6 +202,8 @@ class Trial:
     nodes: dict[str, int] = field(default_factory=dict)
     left_float: tuple[str, ...] = ()
     saturated: tuple[str, ...] = ()
+    memory: int | None = None
+    runtime: str = "onnxruntime"
 
 
 @dataclass(frozen=True)
@@ -210,6 +242,8 @@ class Run:
     table: LatencyTable | None = None
     trials: tuple[Trial, ...] = ()
     ranges: tuple[TensorRange, ...] = ()
+    sensitivity: tuple[LayerSensitivity, ...] = ()
+    repair: tuple[RepairStep, ...] = ()
     curves: tuple[Curve, ...] = ()
     notes: tuple[str, ...] = ()
     results: dict[str, Any] = field(default_factory=dict)

@@ -119,11 +119,14 @@ class PruneSettings:
 
 @dataclass(frozen=True)
 class QuantizeSettings:
-    """All that ``gleanet quantize`` was told."""
+    """All that ``gleanet quantize`` was told. ``repair``: None leaves methods that are named as they are, and repairs otherwise."""
 
     model: str
     data: str | None
     random_data: bool = False
+    runtime: str = "onnxruntime"
+    repair: bool | None = None
+    sensitivity: bool = False
     seed: int = 0
     threads: int = 1
     quantizing: Quantizing = Quantizing()
@@ -217,8 +220,8 @@ def _flags(given: Any, default: Any) -> Iterator[str]:
         elif item.name == "data" and value is not None:
             yield from ("--data", str(value))
         elif item.name not in _NOT_OPTIONS and value != plain_value:
-            yield f"--{item.name.replace('_', '-')}"
-            if value is not True:
+            yield f"--{'no-' if value is False else ''}{item.name.replace('_', '-')}"
+            if not isinstance(value, bool):
                 yield f"{value:.12g}" if isinstance(value, float) else str(value)
 
 

@@ -1,7 +1,6 @@
 """Files side by side: what each costs, how often it is right, how fast it runs, all against one baseline."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from gleanet.core.records import Latency, Measurement
 from gleanet.core.stats import paired_change, wilson
 from gleanet.measure.accuracy import Answers, answers
 from gleanet.measure.graph import graph_cost
-from gleanet.measure.memory import peak_memory
+from gleanet.measure.memory import peak_memories
 from gleanet.measure.runtime import check_external, read_model
 from gleanet.measure.runtimes import DEFAULT, Candidate, candidate, load, open_session
 from gleanet.measure.session import StrPath
@@ -67,7 +66,7 @@ def compare(
     shape = None if inputs is None else tuple(inputs.shape[1:])
     costs = {one: graph_cost(one.path, open_session(one).image_shape(shape)) for one in files}
     times = latency(every, batches=batches, threads=threads, image_shape=shape, progress=progress)
-    memory = _memory(files, max(batches, default=1), threads, shape, progress)
+    memory = peak_memories(files, batch=max(batches, default=1), threads=threads, image_shape=shape, progress=progress)
     guesses = {one: found.classes for one, found in given.items()}
     return tuple(
         replace(
@@ -87,23 +86,6 @@ def _notes(one: Candidate, trouble: str, batches: Sequence[int], times: Sequence
         why = f"the file fixes it to {fixed}" if fixed else "it takes one image at a time"
         skipped = f"Not timed at batch {', '.join(missing)}: {why}."
     return tuple(note for note in (trouble, skipped) if note)
-
-
-def _memory(
-    files: Sequence[Candidate], batch: int, threads: int, shape: tuple[int, ...] | None, progress: Progress
-) -> dict[Candidate, int]:
-    """Peak memory of each; several at once, because other processes do not change it."""
-
-    def one(file: Candidate) -> int:
-        return peak_memory(file, batch=batch, threads=threads, image_shape=shape)
-
-    distinct = list(dict.fromkeys(files))
-    with progress.task("Measure memory", len(distinct), "files") as advance, ThreadPoolExecutor(max(1, cores() // threads)) as pool:
-        found: dict[Candidate, int] = {}
-        for file, peak in zip(distinct, pool.map(one, distinct), strict=True):
-            found[file] = peak
-            advance(1)
-    return found
 
 
 def speedup(base: Sequence[Latency], other: Sequence[Latency]) -> dict[str, float]:

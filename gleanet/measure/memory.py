@@ -4,12 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import psutil  # type: ignore[import-untyped]
 
 from gleanet.core.errors import ModelError
+from gleanet.core.host import cores
+from gleanet.core.progress import SILENT, Progress
 from gleanet.measure.runtimes import DEFAULT, Candidate, candidate, load, open_session
 from gleanet.measure.session import StrPath
 
@@ -49,6 +53,28 @@ def peak_memory(
         why = f"its process was ended by signal {-done.returncode}: too little memory?" if done.returncode < 0 else last
         raise ModelError(f"cannot measure the memory of {one.path} in {one.runtime} at batch {shape[0]}: {why}")
     return int(done.stdout.split()[-1])
+
+
+def peak_memories(
+    files: Sequence[Candidate],
+    *,
+    batch: int = 1,
+    threads: int = 1,
+    image_shape: tuple[int, ...] | None = None,
+    progress: Progress = SILENT,
+) -> dict[Candidate, int]:
+    """:func:`peak_memory` of each; several at once, because other processes do not change it."""
+
+    def one(file: Candidate) -> int:
+        return peak_memory(file, batch=batch, threads=threads, image_shape=image_shape)
+
+    distinct = list(dict.fromkeys(files))
+    with progress.task("Measure memory", len(distinct), "files") as advance, ThreadPoolExecutor(max(1, cores() // threads)) as pool:
+        found: dict[Candidate, int] = {}
+        for file, peak in zip(distinct, pool.map(one, distinct), strict=True):
+            found[file] = peak
+            advance(1)
+    return found
 
 
 def child(asked: str) -> None:

@@ -93,7 +93,7 @@ def quantize_file(settings: QuantizeSettings, *, out: Path | None = None, progre
     Returns:
         the record (status "below bar" where no method qualifies) and the choice.
     """
-    source = Path(settings.model)
+    source, runtimes = Path(settings.model), select(settings.runtime)
     with recorded("quantize", settings.model, plain(settings), out=out) as recorder:
         images = _random_images(source, settings) if settings.random_data else _real_images(source, settings, progress)
         target = recorder.folder.path("model.int8.onnx")
@@ -107,11 +107,14 @@ def quantize_file(settings: QuantizeSettings, *, out: Path | None = None, progre
             out=target,
             threads=settings.threads,
             seed=settings.seed,
+            runtimes=runtimes,
+            repair=settings.repair,
+            sensitivity=settings.sensitivity,
             progress=progress,
         )
-        files = [source] if choice.path is None else [source, choice.path]
+        files = [Candidate(source)] if choice.path is None else [Candidate(source), Candidate(choice.path, choice.runtime)]
         inputs, labels = images.test or (None, None)
-        measured = compare(files, inputs=inputs, labels=labels, baseline=source, threads=settings.threads, progress=progress)
+        measured = compare(files, inputs=inputs, labels=labels, baseline=files[0], threads=settings.threads, progress=progress)
         rows = [Row("as given", "given", replace(measured[0], file=os.path.relpath(source, recorder.folder.folder)))]
         if choice.path is not None:
             rows.append(Row(f"quantized ({choice.method})", "quantized", replace(measured[1], file="model.int8.onnx")))
@@ -124,6 +127,8 @@ def quantize_file(settings: QuantizeSettings, *, out: Path | None = None, progre
             rows=tuple(rows),
             trials=choice.trials,
             ranges=choice.ranges,
+            sensitivity=choice.sensitivity,
+            repair=choice.repair,
             notes=tuple(notes),
             results={"quantization": {"method": choice.method, "reason": choice.reason, "float_nodes": choice.float_nodes}},
         )
@@ -167,7 +172,8 @@ def _as_input(file: Path, images: ImageSet) -> NDArray[Any]:
     """Images as an ONNX file takes them: pixels for uint8, else normalised as its metadata says, else as ImageNet networks expect."""
     if open_session(file).dtype == np.uint8:
         return images.images
-    return to_input(images.images, read_metadata(file).preprocess or Preprocess())
+    preprocess = read_metadata(file).preprocess or Preprocess()
+    return to_input(images.images, replace(preprocess, layout="NCHW"))  # whoever runs the file turns images where it takes NHWC
 
 
 def measure(

@@ -241,6 +241,8 @@ def _conclude(job: _Job, plan: Plan, choice: Choice, rows: Sequence[tuple[str, s
         rows=table,
         trials=choice.trials,
         ranges=choice.ranges,
+        sensitivity=choice.sensitivity,
+        repair=choice.repair,
         status="below bar" if shortfall else "done",
         results=results,
         notes=tuple(n for n in notes if n),

@@ -9,29 +9,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gleanet.core.errors import ModelError, QuantizationError, SettingsError
+from gleanet.core.errors import ModelError, SettingsError
 from gleanet.core.files import write_bytes
 from gleanet.core.host import machine
 from gleanet.core.progress import SILENT, Progress
-from gleanet.core.records import Accuracy, Latency, TensorRange, Trial
+from gleanet.core.records import Accuracy, Latency, LayerSensitivity, RepairStep, TensorRange, Trial
 from gleanet.core.stats import wilson
 from gleanet.measure.accuracy import check_images
 from gleanet.measure.metadata import metadata_of
 from gleanet.measure.runtime import Session, StrPath, node_counts, open_session, read_model
-from gleanet.measure.timing import latency
+from gleanet.measure.runtimes import DEFAULT
 from gleanet.quantize.calibrate import calibrate
+from gleanet.quantize.candidates import Bench, attempts, decided, elsewhere, float_elsewhere, refined
 from gleanet.quantize.cpu import about
-from gleanet.quantize.evaluation import Evaluation, predicted
-from gleanet.quantize.methods import CALIBRATORS, Method, impossible, select, with_calibrator
+from gleanet.quantize.evaluation import Evaluation
+from gleanet.quantize.methods import impossible, select
 from gleanet.quantize.prepare import images_of, prepare
-from gleanet.quantize.reasons import SAME_SPEED, Verdicts, least_bound, speed_ratio
+from gleanet.quantize.reasons import USUAL_DROP, Verdicts, least_bound
+from gleanet.quantize.rescue import layer_sensitivity, rescue
 from gleanet.quantize.saturation import chosen_note
-from gleanet.quantize.trial import Source, Tried, attempt, seen
+from gleanet.quantize.trial import Source, Tried
 
-HOPELESS = 1.1  # a method this many times slower than the float file is not timed to the end
 LOOK = 2000  # images that every method is judged on
-SAMPLES = 16  # calibration images kept for looking at single layers
-REFINED = 2  # the other calibrators are tried on so many of the fastest methods
+SAMPLES = 256  # calibration images kept for looking at single layers
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,9 @@ class Choice:
         reason: why, in one paragraph, in terms of this machine's CPU.
         float_accuracy, float_latencies, float_nodes: of the model as given, measured in the same minutes.
         ranges: what calibration saw of each tensor, and what each calibrator makes of it.
+        sensitivity: of each layer, the most sensitive first; empty where nobody asked and nothing was repaired.
+        repair: the steps that were tried on a fast method that loses too much.
+        runtime: where the chosen file was judged and timed.
     """
 
     path: Path | None
@@ -55,36 +58,9 @@ class Choice:
     float_latencies: tuple[Latency, ...] = ()
     float_nodes: dict[str, int] = field(default_factory=dict)
     ranges: tuple[TensorRange, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Bench:
-    """Where candidates are timed, and against what: the float file takes part in every round."""
-
-    source: Source
-    folder: Path
-    threads: int
-    batches: Sequence[int]
-    seed: int
-    progress: Progress
-
-    def timed(self, tried: Sequence[Tried]) -> tuple[tuple[Latency, ...], list[Tried]]:
-        """Latencies of the float file, and the trials with theirs; files of one structure are timed once."""
-        first: dict[str, Path] = {}
-        for one in tried:
-            if one.file is not None:
-                first.setdefault(one.structure, one.file)
-        times = latency(
-            [self.source.path, *first.values()],
-            batches=self.batches,
-            threads=self.threads,
-            give_up=HOPELESS,
-            image_shape=tuple(self.source.evaluation.first.images.shape[1:]),
-            seed=self.seed,
-            progress=self.progress,
-        )
-        done = [one if one.file is None else replace(one, trial=replace(one.trial, latencies=times[first[one.structure]])) for one in tried]
-        return times[self.source.path], done
+    sensitivity: tuple[LayerSensitivity, ...] = ()
+    repair: tuple[RepairStep, ...] = ()
+    runtime: str = DEFAULT
 
 
 def quantize(
@@ -99,6 +75,9 @@ def quantize(
     batches: Sequence[int] = (1, 64),
     look: int = LOOK,
     seed: int = 0,
+    runtimes: Sequence[str] = (DEFAULT,),
+    repair: bool | None = None,
+    sensitivity: bool = False,
     progress: Progress = SILENT,
 ) -> Choice:
     """Quantize an ONNX classifier in several ways, measure all of them, keep the fastest that is proved to lose at most ``max_drop``.
@@ -116,6 +95,10 @@ def quantize(
         threads, batches: how it will be run; speed is judged by the mean over these batch sizes of the time relative to the float file.
         look: images that every method is judged on; more of ``evaluate`` are read for methods whose interval does not decide yet.
         seed: of the order in which the candidates are timed.
+        runtimes: further ones, where the QDQ files take part too; ONNX Runtime always does.
+        repair: where a method that is faster than all within the bound loses too much, equalize it, correct its biases, leave layers in
+            float (:mod:`gleanet.quantize.repair`), and let the result take part. None: unless methods are named.
+        sensitivity: rank the layers of the chosen method by what quantizing them costs, also where nothing is repaired.
 
     Returns:
         Choice. Its file appears whole or not at all; when no method qualifies, an older file at its place is left alone.
@@ -133,35 +116,55 @@ def quantize(
     target = _target(Path(source), out)
     given = _prepare(Path(source), calibration, evaluate, look, threads, progress)
     with tempfile.TemporaryDirectory(prefix="gleanet-") as folder:
-        bench = _Bench(given, Path(folder), threads, batches, seed, progress)
-        base, tried = bench.timed(_attempts(bench, methods))
+        bench = Bench(given, Path(folder), threads, batches, seed, progress)
+        tried = attempts(bench, methods)
+        base, tried = bench.timed([*tried, *elsewhere(bench, runtimes, tried)])
         if method == "auto":
-            tried += _refined(bench, base, tried)
-        verdicts = Verdicts(base, least_bound([one.trial for one in tried]) if max_drop is None else max_drop)
-        choice = _chosen(given, verdicts, _decided(bench, verdicts, tried), target)
-    return replace(choice, trials=(*choice.trials, *_nonexistent())) if method == "all" else choice
+            tried += refined(bench, base, tried)
+        verdicts = Verdicts(base, USUAL_DROP if max_drop is None else max_drop)
+        tried = decided(bench, verdicts, tried)
+        mended = rescue(bench, verdicts, tried) if _may_repair(repair, method) else None
+        if mended is not None and mended.tried.file is not None:
+            base, tried = bench.timed([*tried, mended.tried])  # all of them again: times are compared within one round
+        elif mended is not None:
+            tried.append(mended.tried)
+        bound = least_bound([one.trial for one in tried]) if max_drop is None else max_drop
+        verdicts = Verdicts(base, bound)
+        choice = _chosen(bench, verdicts, decided(bench, verdicts, tried), target, sensitivity)
+        floats = float_elsewhere(bench, runtimes)
+    if mended is not None:
+        choice = replace(choice, repair=mended.steps, sensitivity=choice.sensitivity or mended.sensitivity)
+    return replace(choice, trials=(*choice.trials, *floats, *(_nonexistent() if method == "all" else ())))
 
 
-def _chosen(given: Source, verdicts: Verdicts, tried: Sequence[Tried], target: Path) -> Choice:
+def _may_repair(repair: bool | None, method: str) -> bool:
+    """Methods that the user named are taken as they are, unless told otherwise."""
+    return method in ("auto", "all") if repair is None else repair
+
+
+def _chosen(bench: Bench, verdicts: Verdicts, tried: Sequence[Tried], target: Path, sensitivity: bool) -> Choice:
     """The best of what was tried, its file written to ``target``, and every trial with its verdict."""
-    trials = [one.trial for one in tried]
+    given, trials = bench.source, [one.trial for one in tried]
     best = verdicts.best(trials)
+    winner = None if best is None else next(one for one in tried if one.trial.method == best.method)
     reason = f"{verdicts.summary(best, trials)} {about(machine()['isa'], machine()['arch'])}"
-    if best is not None:
-        file = next(one.file for one in tried if one.trial.method == best.method)
-        assert file is not None
-        write_bytes(target, file.read_bytes())
+    if winner is not None:
+        assert winner.file is not None
+        write_bytes(target, winner.file.read_bytes())
         reason = f"{reason} {chosen_note(target, given.samples)}".rstrip()
+    looked_at = winner or max(tried, key=lambda one: one.trial.sqnr_db or 0)
     first = given.evaluation.first
     return Choice(
         path=None if best is None else target,
         method=None if best is None else best.method,
+        runtime=DEFAULT if best is None else best.runtime,
         trials=tuple(verdicts.judge(trial, best, str(target)) for trial in trials),
         reason=reason,
         float_accuracy=wilson(int(first.hits.sum()), len(first.labels)),
         float_latencies=verdicts.base,
         float_nodes=node_counts(given.path),
         ranges=given.statistics.records(),
+        sensitivity=layer_sensitivity(bench, looked_at) if sensitivity and looked_at.method.mode == "static" else (),
     )
 
 
@@ -185,7 +188,7 @@ def _prepare(path: Path, calibration: Iterable[Any], evaluate: Iterable[Any], lo
     stream = _kept(_checked(session, images_of(calibration)), kept)
     preprocess = metadata_of(model, path).preprocess
     (statistics,) = calibrate([prepared], stream, file=path, preprocess=preprocess, threads=threads, progress=progress)
-    return Source(path, model, prepared, statistics, np.concatenate(kept), evaluation)
+    return Source(path, model, prepared, statistics, np.concatenate(kept), evaluation, preprocess)
 
 
 def _checked(session: Session, batches: Iterable[NDArray[Any]]) -> Iterator[NDArray[Any]]:
@@ -202,62 +205,6 @@ def _kept(batches: Iterable[NDArray[Any]], kept: list[NDArray[Any]]) -> Iterator
         if missing > 0:
             kept.append(batch[:missing].copy())
         yield batch
-
-
-def _attempts(bench: _Bench, methods: Sequence[Method]) -> list[Tried]:
-    tried: list[Tried] = []
-    with bench.progress.task("Quantize", len(methods), "methods") as advance:
-        for candidate in methods:
-            tried.append(attempt(bench.source, candidate, bench.folder))
-            advance(1)
-    if all(one.file is None for one in tried):
-        trial = tried[0].trial
-        raise QuantizationError(f"no method gives a file of {bench.source.path} that runs: {trial.method}: {trial.reason}")
-    return tried
-
-
-def _refined(bench: _Bench, base: tuple[Latency, ...], tried: Sequence[Tried]) -> list[Tried]:
-    """The other calibrators on the fastest methods. They do the same work, so their times are known."""
-    able = sorted((one for one in tried if one.file is not None), key=lambda one: speed_ratio(base, one.trial.latencies))
-    names = {one.method.name for one in tried}
-    structures: dict[str, Tried] = {}
-    for one in able:  # of one structure, the one whose logits are the most precise
-        other = structures.setdefault(one.structure, one)
-        if (one.trial.sqnr_db or 0) > (other.trial.sqnr_db or 0):
-            structures[one.structure] = one
-    wanted = [
-        (variant, one.trial.latencies)
-        for one in list(structures.values())[:REFINED]
-        for calibrator in CALIBRATORS
-        if (variant := with_calibrator(one.method, calibrator)) is not None and variant.name not in names
-    ]
-    found: list[Tried] = []
-    with bench.progress.task("Quantize", len(wanted), "methods") as advance:
-        for method, times in wanted:
-            one = attempt(bench.source, method, bench.folder)
-            found.append(one if one.file is None else replace(one, trial=replace(one.trial, latencies=times)))
-            advance(1)
-    return found
-
-
-def _decided(bench: _Bench, verdicts: Verdicts, tried: Sequence[Tried]) -> list[Tried]:
-    """From the fastest on, methods that may be within the bound are judged on further images until their interval decides."""
-    done = {one.method.name: one for one in tried}
-    order = sorted((one for one in tried if one.file is not None), key=lambda one: speed_ratio(verdicts.base, one.trial.latencies))
-    limit = float("inf")
-    for one in order:
-        ratio = speed_ratio(verdicts.base, one.trial.latencies)
-        if ratio > limit:
-            break  # an as good one is faster already
-        while one.file is not None and verdicts.undecided(one.trial):
-            block = bench.source.evaluation.block(one.blocks)
-            if block is None:
-                break
-            one = seen(one, block, predicted(one.file, block))
-        done[one.method.name] = one
-        if verdicts.within(one.trial):
-            limit = min(limit, ratio * SAME_SPEED)
-    return [done[one.method.name] for one in tried]
 
 
 def _nonexistent() -> Iterator[Trial]:

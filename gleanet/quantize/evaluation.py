@@ -12,7 +12,7 @@ from gleanet.core.errors import DataError, SettingsError
 from gleanet.core.host import cores
 from gleanet.core.progress import SILENT, Progress
 from gleanet.measure.accuracy import predict
-from gleanet.measure.runtime import StrPath
+from gleanet.measure.runtimes import Candidate
 from gleanet.quantize.prepare import labelled
 
 
@@ -71,6 +71,6 @@ def _up_to(stream: Iterator[Any], count: int) -> Iterator[Any]:
         yield batch
 
 
-def predicted(file: StrPath, block: Block) -> NDArray[np.float32]:
+def predicted(file: Candidate, block: Block) -> NDArray[np.float32]:
     """Logits of another file on the same images."""
     return predict(file, block.images, threads=cores())

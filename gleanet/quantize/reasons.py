@@ -60,8 +60,9 @@ class Verdicts:
             return replace(trial, verdict="chosen", file=file, reason=f"{self._speed(trial)}; {_accuracy(trial)}{note}")
         late = best is not None and self._ratio(trial) > self._ratio(best) * SAME_SPEED
         if not self.within(trial) and not (late and self.undecided(trial)):
-            proof = ", which these images do not rule out" if self.undecided(trial) else ""
-            why = f"{_accuracy(trial)}, the limit is {self.max_drop:g} points{proof}"
+            why = f"{_accuracy(trial)}, the limit is {self.max_drop:g} points"
+            if self.undecided(trial):
+                return replace(trial, verdict="not proved", reason=f"{why}: more images might prove that it is within{note}")
             return replace(trial, verdict="too inaccurate", reason=f"{why}{note}")
         assert best is not None
         if not late and _precision(trial) <= _precision(best):

@@ -11,9 +11,10 @@ import onnx
 from numpy.typing import NDArray
 
 from gleanet.core.errors import GleanetError
-from gleanet.core.records import Trial
+from gleanet.core.records import Preprocess, Trial
 from gleanet.core.stats import paired_change, sqnr_db, wilson
 from gleanet.measure.runtime import one_line, optimized_graph, serialize
+from gleanet.measure.runtimes import Candidate
 from gleanet.quantize.calibrate import Statistics
 from gleanet.quantize.evaluation import Block, Evaluation, predicted
 from gleanet.quantize.insert import WEIGHTED, insert
@@ -22,6 +23,7 @@ from gleanet.quantize.saturation import named, saturated_layers, strays
 
 FLOAT_LAYERS = (*WEIGHTED, "FusedConv", "NhwcFusedConv", "FusedMatMul")
 INTEGER_LAYERS = ("QLinearConv", "QGemm", "QLinearMatMul", "ConvInteger", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul")
+BLOCKED = "_nchwc"  # what the runtime adds to the name of a float convolution in blocks of channels
 MOST_DB = 200.0  # JSON knows no infinity
 
 
@@ -35,6 +37,7 @@ class Source:
     statistics: Statistics
     samples: NDArray[Any]  # some calibration images, as the file takes them
     evaluation: Evaluation
+    preprocess: Preprocess | None = None  # of the file's metadata: normalises pixels when the model takes float
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,12 @@ class Tried:
     meant: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
     blocks: int = 0
 
+    @property
+    def candidate(self) -> Candidate:
+        """The file with the runtime it was tried in; only where there is a file."""
+        assert self.file is not None
+        return Candidate(self.file, self.trial.runtime)
+
 
 def attempt(source: Source, method: Method, folder: Path) -> Tried:
     """Write, open and run one method; a failure is a trial too."""
@@ -70,7 +79,7 @@ def judge_file(source: Source, method: Method, model: onnx.ModelProto, folder: P
     file, first = folder / f"{method.name}.onnx", source.evaluation.first
     try:
         file.write_bytes(serialize(model))
-        logits = predicted(file, first)
+        logits = predicted(Candidate(file), first)
         ran = optimized_graph(file)
         note, layers = _saturation(source, file, first, logits)
     except GleanetError as error:
@@ -83,7 +92,7 @@ def judge_file(source: Source, method: Method, model: onnx.ModelProto, folder: P
         agreement=float(np.mean(logits.argmax(axis=1) == first.logits.argmax(axis=1))),
         sqnr_db=min(sqnr_db(first.logits, logits), MOST_DB),
         nodes=dict(sorted(Counter(node.op_type for node in ran.node).items())),
-        left_float=tuple(node.name or node.output[0] for node in ran.node if node.op_type in FLOAT_LAYERS),
+        left_float=tuple((node.name or node.output[0]).removesuffix(BLOCKED) for node in ran.node if node.op_type in FLOAT_LAYERS),
         saturated=layers,
     )
     return seen(Tried(trial, method, file, structure(model)), first, logits)

@@ -3,10 +3,10 @@
 from gleanet.report.html import document as document
 from gleanet.report.html import picture as picture
 from gleanet.report.html import render as render
+from gleanet.report.quantization import trial_table as trial_table
 from gleanet.report.tables import Table as Table
 from gleanet.report.tables import baseline as baseline
 from gleanet.report.tables import table as table
-from gleanet.report.tables import trial_table as trial_table
 from gleanet.report.view import Page as Page
 from gleanet.report.view import answer as answer
 from gleanet.report.view import page as page

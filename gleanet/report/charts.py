@@ -12,13 +12,14 @@ from typing import Any, Literal
 
 import altair as alt
 
-from gleanet.core.records import Accuracy, Curve, LayerWidth, Row
+from gleanet.core.records import Accuracy, Curve, LayerSensitivity, LayerWidth, Row
 from gleanet.report import units
 from gleanet.report.curves import WidthCurve
 
 INK, MUTED, GRID, ACCENT, FAINT, PAPER = "#000001", "#000002", "#000003", "#000004", "#000005", "#000006"
 LINES = ((ACCENT, [1, 0]), (INK, [5, 3]), (MUTED, [1.5, 2.5]))  # colour and dash, so that colour is never the only difference
 MAX_POINTS = 240
+MAX_BARS = 24
 
 # the colours of page.css, for pictures that leave the page
 LIGHT = {"ink": "#1f2421", "muted": "#626a65", "grid": "#e7e4dc", "accent": "#0a6b50", "faint": "#eeece5", "paper": "#fbfaf7"}
@@ -106,6 +107,19 @@ def widths(layers: Sequence[LayerWidth], shape: Shape) -> str | None:
     after = base.mark_bar(color=ACCENT, height=13).encode(x=alt.X("after:Q"))
     text = base.mark_text(align="left", dx=7, color=INK).encode(x=x, text="text:N")
     return _svg(alt.layer(before, after, text), Shape(shape.width, 24 * len(layers)))
+
+
+def sensitivity(layers: Sequence[LayerSensitivity], shape: Shape) -> str | None:
+    """SQNR of the logits with one layer alone quantized, the most sensitive layers first, at most ``MAX_BARS``. None without layers."""
+    if not layers:
+        return None
+    values = [{"layer": one.layer, "db": max(one.alone_db, 0.0), "text": f"{one.alone_db:.1f} dB"} for one in layers[:MAX_BARS]]
+    top = max(max(one.alone_db for one in layers[:MAX_BARS]), 1.0)
+    base = alt.Chart(_data(values)).encode(y=alt.Y("layer:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False)))
+    x = alt.X("db:Q", title="SQNR of the logits, dB", scale=alt.Scale(domain=(0, 1.25 * top), nice=False))
+    bar = base.mark_bar(color=ACCENT, height=13).encode(x=x)
+    text = base.mark_text(align="left", dx=7, color=INK).encode(x=x, text="text:N")
+    return _svg(alt.layer(bar, text), Shape(shape.width, 24 * len(values)))
 
 
 def learning(curves: Sequence[Curve], what: str, shape: Shape) -> str | None:

@@ -34,6 +34,7 @@ class Pictures:
     accuracy: Picture | None
     loss: Picture | None
     times: Picture | None
+    sensitivity: Picture | None
     lines: tuple[str, ...]
 
 
@@ -91,6 +92,12 @@ def pictures(run: Run) -> Pictures:
         times=_picture(
             [charts.width_times(timed, shape) for shape in (charts.WIDE, charts.NARROW)],
             f"Time of a layer against its width: {', '.join(f'{c.side} of {c.name}' for c in timed)}. The figures are in the table.",
+        ),
+        sensitivity=_picture(
+            [charts.sensitivity(run.sensitivity, shape) for shape in (charts.WIDE, charts.NARROW)],
+            "Precision of the logits with one layer quantized, the most sensitive first: "
+            + ", ".join(f"{one.layer} {one.alone_db:.1f} dB" for one in run.sensitivity[: charts.MAX_BARS])
+            + ".",
         ),
         lines=tuple(curve.name for curve in trained),
     )

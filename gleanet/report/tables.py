@@ -3,12 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from gleanet.core.records import Latency, LayerWidth, Row, Trial
+from gleanet.core.records import Latency, LayerWidth, Row
 from gleanet.report import units
 
 _FINAL = ("quantized", "recovered", "one-shot")
 _BASE = ("fine-tuned", "given")
-_VERDICTS = {"chosen": 0, "slower": 1, "too inaccurate": 2, "failed": 3}
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ def table(rows: Sequence[Row], baseline: Row | None) -> Table:
     Args:
         baseline: the row whose change reads ``baseline`` and against which missing speed-ups are computed.
     """
-    batches = _batches(row.measured.latencies for row in rows)
+    batches = batches_of(row.measured.latencies for row in rows)
     header: tuple[str, ...] = ("Network", "MACs", "Parameters", "On disk", "Accuracy (95 % interval)", "Change (95 % interval)")
     header += tuple(f"p50, batch {batch}" for batch in batches) + tuple(f"Speed-up, batch {batch}" for batch in batches)
     cells = [_cells(row, baseline, batches) for row in rows]
@@ -45,38 +44,6 @@ def table(rows: Sequence[Row], baseline: Row | None) -> Table:
     )
 
 
-def trial_table(trials: Sequence[Trial]) -> Table:
-    """What was tried in quantization: the chosen method first, then those that lost, by verdict and speed."""
-    batches = _batches(trial.latencies for trial in trials)
-    ordered = sorted(trials, key=lambda trial: (_VERDICTS.get(trial.verdict, 4), _p50(trial.latencies, None) or float("inf")))
-    header: tuple[str, ...] = (
-        "Method",
-        "Verdict",
-        "Why",
-        "On disk",
-        "Accuracy (95 % interval)",
-        "Against float (95 % interval)",
-        "Same answer",
-        "SQNR",
-    )
-    header += tuple(f"p50, batch {batch}" for batch in batches)
-    cells = tuple(
-        (
-            trial.method,
-            trial.verdict,
-            trial.reason,
-            units.size(trial.bytes),
-            units.accuracy(trial.accuracy),
-            units.change(trial.change),
-            units.NONE if trial.agreement is None else units.percent(trial.agreement),
-            units.NONE if trial.sqnr_db is None else f"{trial.sqnr_db:.1f} dB",
-            *(units.milliseconds(_p50(trial.latencies, batch)) for batch in batches),
-        )
-        for trial in ordered
-    )
-    return Table(header, cells, strong=0 if ordered and ordered[0].verdict == "chosen" else None)
-
-
 def width_table(widths: Sequence[LayerWidth]) -> Table:
     """Channels and MACs of each prunable layer, before and after."""
     header = ("Layer", "Channels before", "Channels after", "Kept", "MACs before", "MACs after")
@@ -88,16 +55,6 @@ def width_table(widths: Sequence[LayerWidth]) -> Table:
         ),
         "Channels and MACs of each prunable layer",
     )
-
-
-def node_table(trials: Sequence[Trial]) -> Table:
-    """Node types of each quantized file, the most frequent first."""
-    cells = tuple(
-        (trial.method, ", ".join(f"{kind} {number}" for kind, number in sorted(trial.nodes.items(), key=lambda item: -item[1])))
-        for trial in trials
-        if trial.nodes
-    )
-    return Table(("Method", "Nodes as the runtime executes them"), cells, "Node types of each quantized file")
 
 
 def fact_table(caption: str, facts: Mapping[str, object]) -> Table:
@@ -124,7 +81,7 @@ def speedup(row: Row, baseline: Row, latency: Latency) -> float | None:
     recorded = row.measured.speedup.get(str(latency.batch))
     if recorded is not None:
         return recorded
-    before, after = _p50(baseline.measured.latencies, latency.batch), latency.p50_ms
+    before, after = p50(baseline.measured.latencies, latency.batch), latency.p50_ms
     return before / after if before and after else None
 
 
@@ -145,16 +102,17 @@ def _cells(row: Row, baseline: Row | None, batches: Sequence[int]) -> tuple[str,
         units.size(measured.bytes),
         units.accuracy(measured.accuracy),
         "baseline" if row is baseline else units.change(measured.change),
-        *(units.milliseconds(_p50(measured.latencies, batch)) for batch in batches),
+        *(units.milliseconds(p50(measured.latencies, batch)) for batch in batches),
         *("1×" if row is baseline and ratio is not None else units.times(ratio) for ratio in ratios),
     )
 
 
-def _batches(measured: Iterable[Sequence[Latency]]) -> list[int]:
+def batches_of(measured: Iterable[Sequence[Latency]]) -> list[int]:
+    """Batch sizes at which something was timed, the smallest first."""
     return sorted({latency.batch for latencies in measured for latency in latencies})
 
 
-def _p50(latencies: Sequence[Latency], batch: int | None) -> float | None:
+def p50(latencies: Sequence[Latency], batch: int | None) -> float | None:
     """Median of one batch size; None: of the smallest that was measured."""
     ordered = sorted(latencies, key=lambda latency: latency.batch)
     return next((latency.p50_ms for latency in ordered if batch in (None, latency.batch)), None)

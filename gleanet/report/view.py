@@ -9,7 +9,8 @@ from gleanet.core.records import Row, Run
 from gleanet.core.settings import command_line
 from gleanet.report import units
 from gleanet.report.curves import curve_caption, curve_table
-from gleanet.report.tables import Table, baseline, fact_table, final, node_table, speedup, threads_text, trial_table, width_table
+from gleanet.report.quantization import node_table, range_table, repair_table, sensitivity_table, trial_table
+from gleanet.report.tables import Table, baseline, fact_table, final, speedup, threads_text, width_table
 from gleanet.report.tables import table as table
 
 _TROUBLE = {
@@ -57,6 +58,9 @@ class Page:
     results: Table
     trials: Table
     nodes: Table
+    sensitivity: Table
+    repair: Table
+    ranges: Table
     widths: Table
     times: Table
     times_caption: str
@@ -82,7 +86,10 @@ def page(run: Run, files: Sequence[str] = ()) -> Page:
         files=_files(run, files),
         results=table(run.rows, base),
         trials=trial_table(run.trials),
-        nodes=node_table(run.trials),
+        nodes=node_table(run.trials, _float_nodes(run)),
+        sensitivity=sensitivity_table(run.sensitivity),
+        repair=repair_table(run.repair),
+        ranges=range_table(run.ranges),
         widths=width_table(run.widths),
         times=curve_table(run.table),
         times_caption=curve_caption(run.table, str(run.machine.get("cpu") or "")),
@@ -167,6 +174,12 @@ def _files(run: Run, names: Sequence[str]) -> tuple[File, ...]:
     sizes = {PurePath(row.measured.file).name: row.measured.bytes for row in run.rows}
     present = [name for name in _FILES if name in (names or sizes)]
     return tuple(File(name, _FILES[name], units.size(sizes[name]) if name in sizes else "") for name in present)
+
+
+def _float_nodes(run: Run) -> dict[str, int]:
+    found = run.results.get("quantization")
+    nodes = found.get("float_nodes") if isinstance(found, dict) else None
+    return nodes if isinstance(nodes, dict) else {}
 
 
 def _command(run: Run) -> str:

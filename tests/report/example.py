@@ -9,11 +9,14 @@ from gleanet.core.records import (
     CurvePoint,
     Latency,
     LatencyTable,
+    LayerSensitivity,
     LayerTimes,
     LayerWidth,
     Measurement,
+    RepairStep,
     Row,
     Run,
+    TensorRange,
     Trial,
 )
 from gleanet.core.stats import paired_change, wilson
@@ -67,6 +70,13 @@ def example_run() -> Run:
         widths=_widths(),
         table=_times_of_widths(),
         trials=_trials(),
+        ranges=(TensorRange("layer1.0.relu", 0.0, 9.25, {"percentile": (0.0, 4.5), "mse": (0.0, 5.125)}), TensorRange("input", -2.5, 2.75)),
+        sensitivity=(LayerSensitivity("conv1", 21.5, 28.25), LayerSensitivity("layer1.0.conv1", 30.75, 26.5)),
+        repair=(
+            RepairStep("equalization", "u8s8+repair", -0.2, Change(-0.006, -0.009, -0.003, N)),
+            RepairStep("bias correction", "u8s8+repair", 3.25, Change(-0.004, -0.007, -0.001, N)),
+            RepairStep("layers in float", "u8s8+repair", 2.5, Change(-0.001, -0.003, 0.001, N), ("conv1",)),
+        ),
         curves=_curves(),
         notes=(
             "Peak learning rate 0.021 from a range test over 100 steps.",

@@ -74,7 +74,22 @@ class Reader(HTMLParser):
 
 def bare(run: Run) -> Run:
     """The run with every optional part gone."""
-    return replace(run, rows=(), widths=(), table=None, trials=(), curves=(), notes=(), data={}, machine={}, versions={}, settings={})
+    return replace(
+        run,
+        rows=(),
+        widths=(),
+        table=None,
+        trials=(),
+        ranges=(),
+        sensitivity=(),
+        repair=(),
+        curves=(),
+        notes=(),
+        data={},
+        machine={},
+        versions={},
+        settings={},
+    )
 
 
 RUN = example_run()
@@ -94,7 +109,7 @@ def test_the_page_needs_nothing_from_anywhere() -> None:
 
 def test_every_table_has_a_caption_and_scoped_headers() -> None:
     reader = Reader(PAGE)
-    assert len(reader.grids) == 9
+    assert len(reader.grids) == 12
     for grid in reader.grids:
         assert grid.caption.strip()
         assert set(grid.scopes) <= {"row", "col"}
@@ -120,7 +135,7 @@ def test_the_page_opens_with_the_answer_and_ends_with_how_to_repeat_it() -> None
 def test_pictures_have_words_and_every_label_points_somewhere() -> None:
     reader = Reader(PAGE)
     pictures = [attributes for _, attributes in reader.tags if attributes.get("role") == "img"]
-    assert len(pictures) == 5
+    assert len(pictures) == 6
     assert all(len(attributes.get("aria-label") or "") > 40 for attributes in pictures)
     ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -154,7 +169,10 @@ def test_markup_in_names_is_text() -> None:
     assert evil in Reader(page).words
 
 
-@pytest.mark.parametrize("part", ["rows", "widths", "table", "trials", "curves", "notes", "data", "machine", "versions", "settings"])
+@pytest.mark.parametrize(
+    "part",
+    ["rows", "widths", "table", "trials", "ranges", "sensitivity", "repair", "curves", "notes", "data", "machine", "versions", "settings"],
+)
 def test_the_page_does_without_any_part(part: str) -> None:
     nothing: Any = None if part == "table" else type(getattr(RUN, part))()
     without = replace(RUN, **{part: nothing})

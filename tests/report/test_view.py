@@ -7,7 +7,7 @@ import pytest
 
 from gleanet.core.records import Change, Row, Run
 from gleanet.core.settings import ShrinkSettings, Training, plain
-from gleanet.report import tables, view
+from gleanet.report import quantization, tables, view
 from tests.report.example import example_run
 
 GOLD = Path(__file__).parent / "gold" / "tables.txt"
@@ -97,17 +97,40 @@ def test_speedups_come_from_the_record_or_from_the_medians() -> None:
 
 
 def test_trials_are_ordered_by_verdict_then_speed() -> None:
-    table = tables.trial_table(example_run().trials)
+    table = quantization.trial_table(example_run().trials)
     assert [row[1] for row in table.cells] == ["chosen"] + 4 * ["slower"] + 2 * ["too inaccurate"] + ["failed"]
     speeds = [float(row[8].removesuffix(" ms")) for row in table.cells[1:5]]
     assert speeds == sorted(speeds)
     assert table.strong == 0
-    assert tables.trial_table(example_run().trials[:1]).strong is None
+    assert quantization.trial_table(example_run().trials[:1]).strong is None
+
+
+def test_what_repair_did_and_what_calibration_saw_is_shown() -> None:
+    page = view.page(example_run())
+    assert [(row[0], row[2]) for row in page.repair.cells] == [
+        ("equalization", "-0.2 dB, taken back"),
+        ("bias correction", "+3.2 dB"),
+        ("layers in float", "+2.5 dB"),
+    ]
+    assert page.repair.cells[2][4] == "conv1"
+    assert page.sensitivity.cells[0] == ("conv1", "21.5 dB", "28.2 dB")
+    assert page.ranges.header == ("Tensor", "Seen", "percentile", "mse")
+    assert page.ranges.cells[0] == ("layer1.0.relu", "0 to 9.25", "0 to 4.5", "0 to 5.125")
+    assert page.ranges.cells[1][2:] == ("–", "–")
+
+
+def test_node_types_before_stand_above_those_after() -> None:
+    trial = replace(example_run().trials[0], nodes={"QLinearConv": 2, "Conv": 3}, left_float=("a", "b"), saturated=("c",))
+    run = replace(example_run(), trials=(trial,), results={"quantization": {"float_nodes": {"Conv": 5}}})
+    assert view.page(run).nodes.cells == (
+        ("before", "Conv 5", "all", "–"),
+        (trial.method, "Conv 3, QLinearConv 2", "a, b", "c"),
+    )
 
 
 def test_every_row_is_as_long_as_its_header() -> None:
     page = view.page(example_run())
-    for table in (page.results, page.trials, page.nodes, page.widths, *page.facts):
+    for table in (page.results, page.trials, page.nodes, page.sensitivity, page.repair, page.ranges, page.widths, *page.facts):
         assert table.cells
         assert {len(row) for row in table.cells} == {len(table.header)}
 

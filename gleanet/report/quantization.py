@@ -1,0 +1,96 @@
+"""The tables about quantization: what was tried, what the runtime makes of each file, which layers are sensitive, what repaired them,
+and the ranges that calibration found."""
+
+from collections.abc import Mapping, Sequence
+
+from gleanet.core.records import LayerSensitivity, RepairStep, TensorRange, Trial
+from gleanet.report import units
+from gleanet.report.tables import Table, batches_of, p50
+
+_ORDER = ("chosen", "slower", "size only", "float", "not proved", "too inaccurate", "failed", "impossible")
+
+
+def trial_table(trials: Sequence[Trial]) -> Table:
+    """What was tried in quantization: the chosen method first, then those that lost, by verdict and speed."""
+    batches = batches_of(trial.latencies for trial in trials)
+    ordered = sorted(trials, key=lambda trial: (_ORDER.index(trial.verdict), p50(trial.latencies, None) or float("inf")))
+    header: tuple[str, ...] = (
+        "Method",
+        "Verdict",
+        "Why",
+        "On disk",
+        "Accuracy (95 % interval)",
+        "Against float (95 % interval)",
+        "Same answer",
+        "SQNR",
+    )
+    header += tuple(f"p50, batch {batch}" for batch in batches)
+    measured = any(trial.memory is not None for trial in trials)
+    cells = tuple(
+        (
+            trial.method,
+            trial.verdict,
+            trial.reason,
+            units.size(trial.bytes),
+            units.accuracy(trial.accuracy),
+            units.change(trial.change),
+            units.NONE if trial.agreement is None else units.percent(trial.agreement),
+            units.NONE if trial.sqnr_db is None else f"{trial.sqnr_db:.1f} dB",
+            *(units.milliseconds(p50(trial.latencies, batch)) for batch in batches),
+            *([units.size(trial.memory)] if measured else []),
+        )
+        for trial in ordered
+    )
+    return Table((*header, *(["Peak memory"] if measured else [])), cells, strong=0 if ordered and ordered[0].verdict == "chosen" else None)
+
+
+def node_table(trials: Sequence[Trial], before: Mapping[str, int]) -> Table:
+    """Node types of the float file and of each quantized one, the most frequent first, and the layers that run in float."""
+    cells = tuple(
+        (trial.method, _counted(trial.nodes), ", ".join(trial.left_float) or units.NONE, ", ".join(trial.saturated) or units.NONE)
+        for trial in trials
+        if trial.nodes
+    )
+    if before and cells:
+        cells = (("before", _counted(before), "all", units.NONE), *cells)
+    header = ("Method", "Nodes as the runtime executes them", "Layers in float", "Layers whose sums saturate here")
+    return Table(header, cells, "Node types before and after")
+
+
+def sensitivity_table(found: Sequence[LayerSensitivity]) -> Table:
+    """Each layer, the most sensitive first."""
+    cells = tuple((one.layer, f"{one.alone_db:.1f} dB", f"{one.others_db:.1f} dB") for one in found)
+    return Table(("Layer", "SQNR when it alone is quantized", "SQNR when only it is not"), cells, "Sensitivity of each layer")
+
+
+def repair_table(steps: Sequence[RepairStep]) -> Table:
+    """Each step that was tried, in order, with what it gained."""
+    cells = tuple(
+        (
+            step.step,
+            step.method,
+            f"{step.gained_db:+.1f} dB" + ("" if step.gained_db > 0 or step.layers else ", taken back"),
+            units.change(step.change),
+            ", ".join(step.layers) or units.NONE,
+        )
+        for step in steps
+    )
+    return Table(("Step", "Method", "Gained", "Then against float (95 % interval)", "Layers in float"), cells, "Steps of the repair")
+
+
+def range_table(ranges: Sequence[TensorRange]) -> Table:
+    """What calibration saw of each tensor, and what each calibrator would clip to."""
+    calibrators = list(dict.fromkeys(name for one in ranges for name in one.ranges))
+    cells = tuple(
+        (one.tensor, _span(one.low, one.high), *(_span(*one.ranges[name]) if name in one.ranges else units.NONE for name in calibrators))
+        for one in ranges
+    )
+    return Table(("Tensor", "Seen", *calibrators), cells, "Range of each tensor")
+
+
+def _counted(nodes: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind} {number}" for kind, number in sorted(nodes.items(), key=lambda item: -item[1]))
+
+
+def _span(low: float, high: float) -> str:
+    return f"{low:.4g} to {high:.4g}"
