@@ -196,8 +196,8 @@ def _difference(low: float, high: float, expect: str) -> Outcome:
 
 
 def _unpaired(one: Accuracy, two: Accuracy, what: str, expect: str) -> Verdict:
-    """Difference of two accuracies whose answers were not kept: Newcombe's interval from two Wilson intervals, as if the images were others,
-    which is wider than the pairing would make it."""
+    """Difference of two accuracies whose answers were not kept: Newcombe's interval from two Wilson intervals, as if the images were
+    others. It is wider than pairing would make it."""
     delta = one.value - two.value
     low = delta - sqrt((one.value - one.low) ** 2 + (two.high - two.value) ** 2)
     high = delta + sqrt((one.high - one.value) ** 2 + (two.value - two.low) ** 2)
@@ -206,8 +206,8 @@ def _unpaired(one: Accuracy, two: Accuracy, what: str, expect: str) -> Verdict:
 
 def _points(outcome: Outcome, why: str, delta: float, low: float | None, high: float | None, interval: str) -> Verdict:
     """Fractions in, points out, to the hundredth: the resolution of 10,000 images."""
-    shown = [None if each is None else round(100 * each, 2) for each in (delta, low, high)]
-    return Verdict(outcome, why, *shown, "points", interval)
+    middle, bottom, top = (None if each is None else round(100 * each, 2) for each in (delta, low, high))
+    return Verdict(outcome, why, middle, bottom, top, "points", interval)
 
 
 def _times(outcome: Outcome, what: str, found: list[tuple[float, str]], at_least: float) -> Verdict:

@@ -50,7 +50,7 @@ def _character(character: str) -> str:
         return _SPECIAL[character]
     if character == _NO_BREAK:
         return " "
-    letter, *marks = unicodedata.normalize("NFD", character)
+    letter, *marks = list(unicodedata.normalize("NFD", character))
     if letter.isascii() and len(marks) == 1 and marks[0] in _ACCENTS:
         return f"{{\\{_ACCENTS[marks[0]]}{{{letter}}}}}"
     return character

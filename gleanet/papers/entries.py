@@ -15,7 +15,8 @@ class Claim:
         id: unique in the whole catalogue; the key of its verdict.
         text: the claim and how we test it, in our words.
         quick: gleanet commands (without ``gleanet``) that show the effect on the digits within minutes; ``{out}`` is the run's folder.
-        full: benchmark commands (without ``python``) that make the result files anew; ``{weights}`` is the folder of public checkpoints.
+        full: benchmark commands (without ``python``) that make the result files anew; ``{weights}`` is the folder of public checkpoints,
+            ``{python}`` this interpreter.
         result: the result files the verdict comes from, a pattern below ``benchmarks/results``.
         path: where in those files the numbers stand.
         rule: how ``benchmarks/verdicts.py`` judges it, with its arguments; empty where nothing judges it.

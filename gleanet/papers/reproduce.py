@@ -69,7 +69,8 @@ def full_steps(paper: Paper, out: Path, weights: Path | None) -> tuple[Step, ...
         raise BadInput(f"the full benchmarks need a checkout, and {BENCHMARKS} is not there: clone the project, or use --quick")
     if weights is None or not weights.is_dir():
         raise BadInput(f"the benchmarks of {paper.id} need the public checkpoints: name their folder with --weights, or use --quick")
-    filled = [[part.replace("{weights}", str(weights.resolve())) for part in shlex.split(command)] for command in commands]
+    known = {"{weights}": str(weights.resolve()), "{python}": sys.executable}
+    filled = [[known.get(part, part) for part in shlex.split(command)] for command in commands]
     filled.append(["benchmarks/verdicts.py", "--out", str((out / "verdicts.json").resolve())])
     return tuple(Step((sys.executable, str((out / parts[0]).resolve()), *parts[1:]), shlex.join(["python", *parts])) for parts in filled)
 
@@ -95,6 +96,7 @@ def run(steps: tuple[Step, ...], say: Callable[[str], None], quiet: bool) -> Ite
     """Run the steps one after another, up to the first that fails; ``quiet`` sends their output to standard error."""
     for step in steps:
         say(f"$ {step.words}")
+        sys.stdout.flush()  # what we said comes before what the command says
         began = time.perf_counter()
         finished = subprocess.run(step.arguments, stdout=sys.stderr if quiet else None, check=False)
         done = Done(step.words, finished.returncode, time.perf_counter() - began)
