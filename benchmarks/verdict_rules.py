@@ -49,7 +49,7 @@ def recovery(files: Files, new: str, old: str, expect: str) -> Verdict:
     half = Z95 * float(images.std(ddof=1)) / sqrt(len(images))
     over = f"95 % over {len(images):,} images"
     if len(seeds) > 1:
-        half = max(half, T95[len(seeds) - 1] * stdev(each.mean(1).tolist()) / sqrt(len(seeds)))
+        half = max(half, _half(each.mean(1).tolist()))
         over = f"95 %, the wider of over {len(seeds)} seeds and over {len(images):,} images"
     first = runs[new][seeds[0]]
     what = f"{new} minus {old}, {first['settings']['network']}, {first['data']['title']}, {first['recipe']['epochs']:g} epochs of recovery"
@@ -151,7 +151,7 @@ def activations(files: Files, new: str, old: str, expect: str) -> Verdict:
     delta = mean(found)
     if len(found) == 1:
         return _points("undecided", f"{new} minus {old}: one seed says nothing about the spread of training", delta, None, None, "")
-    half = T95[min(len(found) - 1, max(T95))] * stdev(found) / sqrt(len(found))
+    half = _half(found)
     outcome = _difference(delta - half, delta + half, expect)
     return _points(outcome, f"{new} minus {old}", delta, delta - half, delta + half, f"95 % over {len(found)} seeds")
 
@@ -186,6 +186,11 @@ RULES: dict[str, Callable[..., Verdict]] = {
     "below": below,
     "ascending": ascending,
 }
+
+
+def _half(values: list[float]) -> float:
+    """Half of Student's 95 % interval of the mean of at least two values; beyond the table, that of its last row, which is wider."""
+    return T95[min(len(values) - 1, max(T95))] * stdev(values) / sqrt(len(values))
 
 
 def _difference(low: float, high: float, expect: str) -> Outcome:

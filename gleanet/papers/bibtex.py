@@ -7,7 +7,9 @@ from gleanet.papers.entries import Paper
 
 _VENUE = {"article": "journal", "inproceedings": "booktitle", "techreport": "institution", "misc": "howpublished"}
 _SPECIAL = {
-    **{character: "\\" + character for character in "&%$#_{}"},
+    **{character: "\\" + character for character in "&%$#_"},
+    "{": r"\textbraceleft{}",  # BibTeX counts escaped braces too
+    "}": r"\textbraceright{}",
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
