@@ -31,6 +31,7 @@ def ids(known: tuple[Paper, ...], query: str) -> list[str]:
         ("CIFAR10", ["CIFAR10"], []),
         ("CIFAR-10 batchnorm", ["cifar10", "batchnorm"], []),
         ("net", ["net"], []),
+        ("ne", ["ne"], []),
         ("Mobile L1", ["mobile", "l1"], []),
         ("quantiz onnx", ["quantiz", "onnx"], []),
         ("10", ["10"], []),
@@ -92,6 +93,11 @@ def test_all_words_else_some(many: tuple[Paper, ...]) -> None:
     assert both == one & other
     assert search(many, "pruning nosuchword").every is False
     assert ids(many, "pruning nosuchword") == ids(many, "pruning")
+
+
+def test_where_none_has_every_word_more_words_come_before_better_places() -> None:
+    known = (replace(BARE, id="one", title="Alpha"), replace(BARE, id="two", summary="Alpha, beta."))
+    assert ids(known, "alpha beta gamma") == ["two", "one"]
 
 
 def test_korean_is_found_with_particles_and_without_spaces() -> None:
