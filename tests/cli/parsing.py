@@ -1,12 +1,13 @@
 """A command line as the product parses it, without running the command."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from typer.main import get_command
 
 from gleanet.cli.app import app
 
-ROOT = get_command(app)
+ROOT: Any = get_command(app)
 
 
 def parsed(words: Sequence[str]) -> str:
@@ -18,14 +19,14 @@ def parsed(words: Sequence[str]) -> str:
         word = rest.pop(0)
         assert word in command.commands, f"{name} has no command {word}"
         command, name = command.commands[word], f"{name} {word}"
-    with command.make_context(name, list(rest)):
+    with command.make_context(name, rest):
         return name
 
 
-def commands(command: object = ROOT, name: str = "gleanet") -> Iterator[tuple[str, object]]:
-    """Every command with its full name."""
+def commands(command: Any = ROOT, name: str = "gleanet") -> Iterator[tuple[str, str]]:
+    """Every command's full name with its help text."""
     if hasattr(command, "commands"):
         for word, inner in command.commands.items():
             yield from commands(inner, f"{name} {word}")
     else:
-        yield name, command
+        yield name, str(command.help)
