@@ -11,15 +11,14 @@ SEARCH = Path(__file__).parent / "results" / "papers_search.json"
 HEAD = """# The papers
 
 The methods' papers, what we tested of what they claim, and what came out. Written by `python benchmarks/tables.py` from the catalogue
-(`gleanet/papers/data`) and the verdicts that `python benchmarks/verdicts.py` derives from the committed result files; do not edit. Our tests
-are smaller than the papers' (networks for CIFAR-10, little training): *refuted* means here, under what the row says. *Undecided* means that
-the interval reaches to the other side, or that one seed cannot tell.
+(`gleanet/papers/data`) and the verdicts that `python benchmarks/verdicts.py` derives from the committed result files; do not edit.
+Our tests are smaller than the papers' (networks for CIFAR-10, little training): *refuted* means here, under what the row says.
+*Undecided* means that the interval reaches to the other side, or that one seed cannot tell.
 
     gleanet papers search CIFAR10
     gleanet papers show fcr
     gleanet papers reproduce fcr --quick
-    gleanet papers bibtex fcr
-"""
+    gleanet papers bibtex fcr"""
 
 
 def text() -> str:
@@ -57,10 +56,10 @@ def _entry(paper: Paper) -> str:
 
 
 def _search(found: dict[str, Any]) -> str:
-    slowest = max(found["rows"], key=lambda row: row["median_ms"])
+    rows, settings = found["rows"], found["settings"]
+    medians = [row["median_ms"] for row in rows]
     return (
-        f"A search over {found['settings']['papers']:,} made-up entries takes {min(row['median_ms'] for row in found['rows']):.0f} to "
-        f"{slowest['median_ms']:.0f} ms (medians of {found['settings']['rounds']} calls for {len(found['rows'])} queries, on a machine that had "
-        f"other work; slowest call {max(row['highest_ms'] for row in found['rows']):.0f} ms). {found['machine']['cpu']}, Python "
-        f"{found['versions']['python']}."
+        f"A search over {settings['papers']:,} made-up entries takes {min(medians):.0f} to {max(medians):.0f} ms (medians of "
+        f"{settings['rounds']} calls for {len(rows)} queries, on a machine that had other work; slowest call "
+        f"{max(row['highest_ms'] for row in rows):.0f} ms). {found['machine']['cpu']}, Python {found['versions']['python']}."
     )
