@@ -4,6 +4,7 @@ import secrets
 import shutil
 import textwrap
 import time
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,12 +14,13 @@ import typer
 
 from gleanet.cli import options as o
 from gleanet.cli.terminal import print_json, print_table, print_text
-from gleanet.core.store import RUNS
+from gleanet.core.records import Run
+from gleanet.core.store import RUNS, listing
 from gleanet.papers import Claim, Paper, Verdict, find, search, verdict
 from gleanet.papers import papers as catalogue
 from gleanet.papers.bibtex import bibtex as entry
 from gleanet.papers.reproduce import Done, fresh_verdicts, full_steps, prepare, quick_steps, run
-from gleanet.report import Table
+from gleanet.report import Table, units
 
 papers = typer.Typer(name="papers", help="The methods' papers: what they claim, and what came out here.", no_args_is_help=True)
 Which = Annotated[
@@ -151,14 +153,28 @@ def reproduce(
 
 
 def _print_done(paper: Paper, done: list[Done], fresh: dict[str, Verdict], folder: Path) -> None:
+    """Times, what the runs gave, and the verdicts."""
     print_text("")
     for step in done:
         print_text(f"{step.seconds:8.1f} s  {'exit ' + str(step.exit_code) if step.exit_code else 'done'}  {step.command}")
     print_text(f"folder: {folder}")
+    cells = [line for one in reversed(listing(folder)) for line in _gave(one)]
+    if cells:
+        print_table(Table(("Run", "Accuracy (95 % interval)"), tuple(cells)))
     for claim in paper.claims:
         print_text(_wrapped(f"{claim.id}: on record {_outcome(verdict(claim.id))}", later="  "))
         if claim.id in fresh:
             print_text(_wrapped(f"{' ' * len(claim.id)}  now       {_outcome(fresh[claim.id])}", later="  "))
+
+
+def _gave(one: Run) -> Iterator[tuple[str, str]]:
+    """(name, accuracy) of what a run made: its network, or the file of each quantization method that it tried."""
+    found = one.results.get("accuracy")
+    if isinstance(found, dict):
+        yield one.id, f"{100 * found['value']:.2f} % ({100 * found['low']:.2f} to {100 * found['high']:.2f}, {found['n']:,} images)"
+    for trial in one.trials:
+        if trial.accuracy is not None:
+            yield f"{one.id}, {trial.method}", f"{units.accuracy(trial.accuracy)}, {trial.accuracy.n:,} images"
 
 
 def _print_claim(claim: Claim) -> None:

@@ -108,3 +108,20 @@ def test_quick_reproduction_runs_its_commands_and_says_what_is_on_record(gleanet
     assert found["claims"][0]["recorded"]["outcome"] == verdicts()["l1-over-random"].outcome
     assert {path.name for path in folder.iterdir()} == {"base", "l1", "random"}
     assert (folder / "l1" / "model.gleanet").is_file()
+
+
+@pytest.mark.slow
+def test_quick_reproduction_ends_with_what_the_runs_gave(gleanet: Gleanet, tmp_path: Path) -> None:
+    done = gleanet("papers", "reproduce", "refit", "--quick", "--out", tmp_path / "none")
+    assert_one_line(done, "no paper 'refit'")
+    done = gleanet("papers", "reproduce", "he2017channel", "--quick", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("folder: ") and line.endswith("out"))
+    rows = [line.split() for line in lines[at:] if " images)" in line]
+    for name, accuracy, *_ in rows:
+        record = json.loads((tmp_path / "out" / name / "run.json").read_text())
+        assert float(accuracy) == pytest.approx(100 * record["results"]["accuracy"]["value"], abs=0.005)
+    assert [row[0] for row in rows] == ["base", "refitted", "dropped"]
+    assert lines.index(next(line for line in lines if line.startswith("$ gleanet train"))) == 0, "what runs is said before it speaks"
+    assert "refit-over-dropping: on record CONFIRMED" in done.stdout
