@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from gleanet.papers import Paper, Verdict, papers, verdict
+from gleanet.papers import Paper, papers, verdict
 from gleanet.report import units
 
 SEARCH = Path(__file__).parent / "results" / "papers_search.json"
@@ -34,19 +34,8 @@ def _claims(paper: Paper) -> str:
     lines += ["| claim, and how it is tested | verdict | figure (interval) | of what |", "| --- | --- | --- | --- |"]
     for claim in paper.claims:
         found = verdict(claim.id)
-        lines.append(f"| {claim.text} | {found.outcome} | {_figure(found)} | {found.why} |")
+        lines.append(f"| {claim.text} | {found.outcome} | {found.measured.replace('-', units.MINUS)} | {found.why} |")
     return "\n".join(lines)
-
-
-def _figure(found: Verdict) -> str:
-    if found.figure is None:
-        return ""
-    sign = "+" if found.unit in ("points", "dB") else ""
-    middle, low, high = (
-        f"{0 if each is None else each:{sign}.2f}".replace("-", units.MINUS) for each in (found.figure, found.low, found.high)
-    )
-    interval = "" if found.low is None else f" ({low} to {high}; {found.interval})"
-    return f"{middle} {found.unit}{interval}"
 
 
 def _entry(paper: Paper) -> str:

@@ -192,13 +192,7 @@ def _print_claim(claim: Claim) -> None:
 
 def _outcome(found: Verdict) -> str:
     """An outcome with its figure: ``CONFIRMED +0.53 points (+0.09 to +0.98; 95 % over 10,000 images)``."""
-    if found.figure is None:
-        return found.outcome.upper()
-    sign = "+" if found.unit in ("points", "dB") else ""
-    figure = f"{found.figure:{sign}.4g} {found.unit}".rstrip()
-    if found.low is None or found.high is None:
-        return f"{found.outcome.upper()} {figure}"
-    return f"{found.outcome.upper()} {figure} ({found.low:{sign}.4g} to {found.high:{sign}.4g}; {found.interval})"
+    return f"{found.outcome.upper()} {found.measured}".rstrip()
 
 
 def _source(paper: Paper) -> tuple[str, str]:

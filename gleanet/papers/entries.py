@@ -1,4 +1,4 @@
-"""What the catalogue holds: papers, what they claim, and what came out when we ran the claims again. Plain data, no behaviour."""
+"""What the catalogue holds: papers, what they claim, and what came out when we ran the claims again. Plain data."""
 
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -94,3 +94,18 @@ class Verdict:
     interval: str = ""
     files: tuple[str, ...] = ()
     date: str = ""
+
+    @property
+    def measured(self) -> str:
+        """The figure with its interval: ``+0.53 points (+0.09 to +0.98; 95 % over 10,000 images)``; empty where nothing was measured."""
+        if self.figure is None:
+            return ""
+        middle = f"{self._number(self.figure)} {self.unit}".rstrip()
+        if self.low is None or self.high is None:
+            return middle
+        return f"{middle} ({self._number(self.low)} to {self._number(self.high)}; {self.interval})"
+
+    def _number(self, value: float) -> str:
+        """Differences with their sign; to the hundredth where there is a unit, else four digits."""
+        sign = "+" if self.unit in ("points", "dB") else ""
+        return f"{value:{sign}.2f}" if self.unit else f"{value:.4g}"

@@ -156,6 +156,20 @@ def test_faster_means_at_every_batch_size_and_beyond_the_noise(ms: tuple[float, 
     assert judged(files, kind="speed", rows="int8", at_least=2.0).outcome == outcome
 
 
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        (Verdict("confirmed", "", 0.5, -0.1, 1.104, "points", "95 %"), "+0.50 points (-0.10 to +1.10; 95 %)"),
+        (Verdict("confirmed", "", 2.0, 2.0, 3.0, "times", "range"), "2.00 times (2.00 to 3.00; range)"),
+        (Verdict("confirmed", "", 0.00012345), "0.0001234"),
+        (Verdict("undecided", "", -1.0, None, None, "points"), "-1.00 points"),
+        (Verdict("not tested", ""), ""),
+    ],
+)
+def test_a_figure_in_words(found: Verdict, text: str) -> None:
+    assert found.measured == text
+
+
 def test_frameworks_in_the_order_that_is_claimed() -> None:
     names = ["cntk", "tensorflow", "theano"]
     entries = [{"name": name, "lines": lines} for name, lines in (("Theano", 30), ("CNTK", 10), ("TensorFlow", 20), ("jax", 1))]
