@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import papers_page
 import pruning_tables
 import quantization_tables
 
@@ -64,6 +65,7 @@ def targets() -> dict[Path, str]:
     return {
         readme: block(readme_text, "oneshot_summary", pruning_tables.oneshot_summary()),
         evidence: evidence_text,
+        ROOT / "docs" / "papers.md": papers_page.text(),
         ROOT / "docs" / "result.svg": picture(main_run),
     }
 

@@ -13,6 +13,7 @@ import typer
 
 from gleanet.cli import jobs, lookups, stages
 from gleanet.cli.inspect import inspect
+from gleanet.cli.papers import papers
 from gleanet.cli.terminal import print_error, print_text
 from gleanet.core.errors import GleanetError
 
@@ -36,6 +37,7 @@ app.command()(inspect)
 app.command()(lookups.doctor)
 app.add_typer(lookups.runs)
 app.add_typer(lookups.plans)
+app.add_typer(papers)
 
 
 def _version(show: bool) -> None:
@@ -76,5 +78,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: Sequence[str]) -> str:
-    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback} | {"runs", "plans"}
+    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    known |= {"runs", "plans", "papers"}
     return next((f"{word} " for word in arguments if word in known), "")

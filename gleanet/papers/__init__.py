@@ -1,0 +1,10 @@
+from gleanet.papers.catalogue import find as find
+from gleanet.papers.catalogue import papers as papers
+from gleanet.papers.catalogue import verdict as verdict
+from gleanet.papers.catalogue import verdicts as verdicts
+from gleanet.papers.entries import Claim as Claim
+from gleanet.papers.entries import Paper as Paper
+from gleanet.papers.entries import Verdict as Verdict
+from gleanet.papers.search import Found as Found
+from gleanet.papers.search import Hit as Hit
+from gleanet.papers.search import search as search
