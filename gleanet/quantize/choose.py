@@ -23,10 +23,10 @@ from gleanet.quantize.calibrate import calibrate
 from gleanet.quantize.candidates import Bench, attempts, decided, elsewhere, float_elsewhere, refined
 from gleanet.quantize.cpu import about
 from gleanet.quantize.evaluation import Evaluation
-from gleanet.quantize.methods import impossible, select
+from gleanet.quantize.methods import Method, impossible, select
 from gleanet.quantize.prepare import images_of, prepare
 from gleanet.quantize.reasons import USUAL_DROP, Verdicts, least_bound
-from gleanet.quantize.rescue import layer_sensitivity, rescue
+from gleanet.quantize.rescue import Rescue, layer_sensitivity, rescue
 from gleanet.quantize.saturation import chosen_note
 from gleanet.quantize.trial import Source, Tried
 
@@ -117,24 +117,31 @@ def quantize(
     given = _prepare(Path(source), calibration, evaluate, look, threads, progress)
     with tempfile.TemporaryDirectory(prefix="gleanet-") as folder:
         bench = Bench(given, Path(folder), threads, batches, seed, progress)
-        tried = attempts(bench, methods)
-        base, tried = bench.timed([*tried, *elsewhere(bench, runtimes, tried)])
-        if method == "auto":
-            tried += refined(bench, base, tried)
-        verdicts = Verdicts(base, USUAL_DROP if max_drop is None else max_drop)
-        tried = decided(bench, verdicts, tried)
-        mended = rescue(bench, verdicts, tried) if _may_repair(repair, method) else None
-        if mended is not None and mended.tried.file is not None:
-            base, tried = bench.timed([*tried, mended.tried])  # all of them again: times are compared within one round
-        elif mended is not None:
-            tried.append(mended.tried)
-        bound = least_bound([one.trial for one in tried]) if max_drop is None else max_drop
-        verdicts = Verdicts(base, bound)
-        choice = _chosen(bench, verdicts, decided(bench, verdicts, tried), target, sensitivity)
+        verdicts, tried, mended = _searched(bench, methods, method == "auto", max_drop, runtimes, _may_repair(repair, method))
+        choice = _chosen(bench, verdicts, tried, target, sensitivity)
         floats = float_elsewhere(bench, runtimes)
     if mended is not None:
         choice = replace(choice, repair=mended.steps, sensitivity=choice.sensitivity or mended.sensitivity)
     return replace(choice, trials=(*choice.trials, *floats, *(_nonexistent() if method == "all" else ())))
+
+
+def _searched(
+    bench: Bench, methods: Sequence[Method], refine: bool, max_drop: float | None, runtimes: Sequence[str], mend: bool
+) -> tuple[Verdicts, list[Tried], Rescue | None]:
+    """The bound, every candidate with its times and judged until its interval decides, and what was repaired."""
+    tried = attempts(bench, methods)
+    base, tried = bench.timed([*tried, *elsewhere(bench, runtimes, tried)])
+    if refine:
+        tried += refined(bench, base, tried)
+    verdicts = Verdicts(base, USUAL_DROP if max_drop is None else max_drop)
+    tried = decided(bench, verdicts, tried)
+    mended = rescue(bench, verdicts, tried) if mend else None
+    if mended is not None and mended.tried.file is not None:
+        base, tried = bench.timed([*tried, mended.tried])  # all of them again: times are compared within one round
+    elif mended is not None:
+        tried.append(mended.tried)
+    verdicts = Verdicts(base, least_bound([one.trial for one in tried]) if max_drop is None else max_drop)
+    return verdicts, decided(bench, verdicts, tried), mended
 
 
 def _may_repair(repair: bool | None, method: str) -> bool:
