@@ -19,12 +19,14 @@ def replace_activations(
 
     Args:
         model: any module.
-        to: a name of ``ACTIVATIONS``, a module (each place gets its own copy) or a function that makes one.
-        paths: replace exactly these modules ("layer1.0.act1").
+        to: a name of ``ACTIVATIONS``, with factors if wanted ("beamish(alpha=1,beta=2)"), a module (each place gets its own copy) or a
+            function that makes one.
+        paths: replace these modules ("layer1.0.act1"), and every activation inside these ("layer1").
         kinds: replace modules of these types; without ``paths`` and ``kinds``, every activation of the table.
 
     Returns:
-        The copy. With both ``paths`` and ``kinds``: those at the paths that are of the kinds.
+        The copy. With both ``paths`` and ``kinds``: those at or inside the paths that are of the kinds. Weights stay as they are: a network
+        that is to be trained from the start is better built with its activation, whose gain its initialisation then has.
 
     Raises:
         ModelError: unknown name or path, or nothing to replace.
@@ -34,13 +36,7 @@ def replace_activations(
         unknown = sorted(set(paths) - known)
         if unknown:
             raise ModelError(f"no module {unknown[0]!r} in this {type(model).__name__}: see model.named_modules()")
-    chosen = [
-        path
-        for path, module in model.named_modules(remove_duplicate=False)
-        if path
-        and (paths is None or path in paths)
-        and (isinstance(module, kinds) if kinds is not None else paths is not None or is_activation(module))
-    ]
+    chosen = [path for path, module in model.named_modules(remove_duplicate=False) if path and _is_chosen(path, module, paths, kinds)]
     if not chosen:
         raise ModelError(f"this {type(model).__name__} has no activation module to replace (functions called in forward cannot be swapped)")
     make = _maker(to)
@@ -50,6 +46,17 @@ def replace_activations(
         new = make().train(model.get_submodule(path).training)
         set_module(result, path, new if reference is None else new.to(reference.device))
     return result
+
+
+def _is_chosen(
+    path: str, module: nn.Module, paths: Collection[str] | None, kinds: type[nn.Module] | tuple[type[nn.Module], ...] | None
+) -> bool:
+    inside = paths is None or any(path.startswith(f"{given}.") for given in paths)
+    if kinds is not None:
+        return isinstance(module, kinds) and (inside or path in (paths or ()))
+    if paths is not None and path in paths:  # named itself: whatever it is, unless it only holds others
+        return next(module.children(), None) is None
+    return inside and is_activation(module)
 
 
 def set_module(model: nn.Module, path: str, new: nn.Module) -> None:

@@ -171,4 +171,4 @@ def test_every_network_takes_a_word_and_is_initialised_with_its_gain(network: st
     assert kinds == {type(activation(name)())}
     convs = [m for m in net.modules() if isinstance(m, nn.Conv2d) and m.weight.numel() > 5000]
     expected = gain(activation(name)())
-    assert all(float(c.weight.std()) * c.weight[0].numel() ** 0.5 == pytest.approx(expected, rel=0.05) for c in convs)
+    assert all(float(c.weight.detach().std()) * c.weight[0].numel() ** 0.5 == pytest.approx(expected, rel=0.05) for c in convs)

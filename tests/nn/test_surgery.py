@@ -47,3 +47,11 @@ def test_nothing_to_replace_and_unknown_paths_are_errors() -> None:
         replace_activations(build("resnet8"), to="mish", paths=["act9"])
     with pytest.raises(ModelError, match="unknown activation 'swich'"):
         replace_activations(build("resnet8"), to="swich")
+
+
+def test_a_path_of_a_part_means_every_activation_inside() -> None:
+    net = build("resnet8", seed=0)
+    swapped = replace_activations(net, to="beamish(alpha=2,beta=1)", paths=["layer1", "act"])
+    changed = {path for path, module in swapped.named_modules() if isinstance(module, BeaMish)}
+    assert changed == {"act", "layer1.0.act1", "layer1.0.act2"}
+    assert all(module.alpha == 2.0 for module in swapped.modules() if isinstance(module, BeaMish))
