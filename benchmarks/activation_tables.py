@@ -1,4 +1,4 @@
-"""The tables about activation functions, as Markdown, from the result files in ``benchmarks/results``; written into the docs by ``tables.py``."""
+"""The tables about activation functions, as Markdown, from the files in ``benchmarks/results``; written into the docs by ``tables.py``."""
 
 import json
 from pathlib import Path

@@ -59,7 +59,7 @@ def measure(images: int, rounds: int) -> dict[str, dict[str, float]]:
             name = list(functions)[index]
             x.grad = None
             began = time.perf_counter()
-            functions[name](x).backward(grad)
+            functions[name](x).backward(grad)  # type: ignore[no-untyped-call]
             took = time.perf_counter() - began
             if number >= 2:  # two rounds to warm up
                 seconds[name].append(took)

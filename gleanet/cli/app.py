@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gleanet.cli import jobs, lookups, stages
+from gleanet.cli import activations, jobs, lookups, stages
 from gleanet.cli.terminal import print_error, print_text
 from gleanet.core.errors import GleanetError
 
@@ -32,6 +32,7 @@ app.command()(stages.export)
 app.command()(stages.quantize)
 app.command()(stages.measure)
 app.command()(lookups.doctor)
+app.add_typer(activations.activations)
 app.add_typer(lookups.runs)
 app.add_typer(lookups.plans)
 
@@ -74,5 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: Sequence[str]) -> str:
-    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback} | {"runs", "plans"}
+    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
+    known |= {"activations", "runs", "plans"}
     return next((f"{word} " for word in arguments if word in known), "")

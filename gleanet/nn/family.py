@@ -1,11 +1,45 @@
 """What can be said of any activation function from its values alone: derivative, minimum, area below the boundary, gain. In float64."""
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
+from gleanet.core.comparison import FunctionShape
+from gleanet.nn.activations import activation
+
 _REACH = 400.0  # where the area is cut off: beta = 0.1 is below 1e-15 there
+
+
+def describe(names: Iterable[str], low: float = -5.0, high: float = 3.0, points: int = 241) -> tuple[FunctionShape, ...]:
+    """The named activations (with factors, if wanted) in numbers, with points of function and derivative over [low, high].
+
+    Raises:
+        ModelError: an unknown name or factor.
+    """
+    x = torch.linspace(low, high, points, dtype=torch.float64, device="cpu")
+    found = []
+    for name in names:
+        row = activation(name)
+        module = row().double()
+        with torch.no_grad():
+            y = values(module, x)
+        found.append(
+            FunctionShape(
+                name=row.name,
+                formula=row.formula,
+                derivative=row.derivative,
+                reference=row.reference,
+                minimum=minimum(module),
+                area=area(module),
+                gain=gain(module),
+                x=tuple(x.tolist()),
+                y=tuple(y.tolist()),
+                slope=tuple(derivative(module, x).tolist()),
+            )
+        )
+    return tuple(found)
 
 
 def derivative(module: nn.Module, x: Tensor) -> Tensor:
