@@ -5,15 +5,17 @@ Networks", IJIBC 14(1), 2022. Our reading: f(x) = x * tanh(beta * softplus(alpha
 (D. Misra, "Beta-Mish: an uni-parametric adaptive activation function derived from Mish", 2019: x * tanh(ln((1 + e^x)^beta))).
 """
 
+import importlib.util
 import inspect
 import math
+from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from gleanet.core.errors import SettingsError
-from gleanet.nn.beamish_blocks import Factor, Gradients, computed_in, fast_slopes, fast_value, is_fast, plain_slopes, plain_value
+from gleanet.nn.beamish_blocks import Factor, Gradients, computed_in, dense, fast_slopes, fast_value, is_fast, plain_slopes, plain_value
 from gleanet.nn.beamish_native import library, native_slopes, native_value
 
 
@@ -22,6 +24,9 @@ class _BeaMish(torch.autograd.Function):
 
     @staticmethod
     def forward(x: Tensor, alpha: Factor, beta: Factor) -> Tensor:
+        if _is_for_gpu(x, alpha):
+            found: Tensor = _gpu().triton_value(dense(x), alpha, beta)
+            return found
         if not is_fast(x):
             return plain_value(x, alpha, beta)
         loaded = library()[0]
@@ -36,7 +41,12 @@ class _BeaMish(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> Gradients:
         x, *factors = ctx.saved_tensors
         alpha, beta = ctx.fixed or factors
-        if torch.is_grad_enabled() or not (is_fast(x) and _is_real(grad)):  # enabled: the gradient will be differentiated
+        if torch.is_grad_enabled() or not _is_real(grad):  # enabled: the gradient will be differentiated
+            return plain_slopes(grad, x, alpha, beta, ctx.needs_input_grad)
+        if _is_for_gpu(x, alpha):
+            x = dense(x)
+            return _gpu().triton_slope(torch.empty_like(x).copy_(grad) if grad.stride() != x.stride() else grad, x, alpha, beta), None, None
+        if not is_fast(x):
             return plain_slopes(grad, x, alpha, beta, ctx.needs_input_grad)
         loaded = library()[0]
         if loaded is None:
@@ -50,6 +60,19 @@ class _BeaMish(torch.autograd.Function):
         else:
             mapped = _BeaMish.apply(x.movedim(in_dims[0], 0), alpha, beta)  # type: ignore[no-untyped-call]
         return mapped, 0
+
+
+@cache
+def _gpu() -> Any:
+    """The GPU kernels, or None where there is no Triton."""
+    return importlib.import_module("gleanet.nn.beamish_triton") if importlib.util.find_spec("triton") else None
+
+
+def _is_for_gpu(x: Tensor, alpha: Factor) -> bool:
+    """Whether the one-pass GPU kernels take it: fixed factors, at most 32 bits, nobody tracing."""
+    if torch.compiler.is_compiling() or isinstance(alpha, Tensor) or type(x) not in (Tensor, nn.Parameter):
+        return False
+    return x.device.type == "cuda" and computed_in(x) == torch.float32 and _gpu() is not None
 
 
 def _is_real(tensor: Tensor) -> bool:

@@ -1,6 +1,10 @@
 """Bea-Mish: value and gradients against mpmath in both implementations, and everything torch may do with the function."""
 
+import importlib.util
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -313,3 +317,23 @@ def test_a_compiler_that_does_not_work_is_no_trouble(compiler: str, reason: str,
         assert not list(tmp_path.rglob("*.so"))
     finally:
         library.cache_clear()
+
+
+def test_the_gpu_kernels_in_tritons_interpreter() -> None:
+    """Values and slopes on the CPU, operation by operation; no GPU is needed, but Triton is."""
+    if importlib.util.find_spec("triton") is None:
+        pytest.skip("triton is not installed")
+    code = """
+import torch
+from gleanet.nn.beamish_blocks import plain_slopes, plain_value
+from gleanet.nn.beamish_triton import triton_slope, triton_value
+x = torch.cat([torch.linspace(-80, 50, 2001), torch.tensor([1e4, -1e4, 0.0])])
+g = torch.linspace(-1, 1, len(x))
+for alpha, beta in ((1.0, 1.5), (0.7, 1.3), (4.0, 0.2)):
+    y, slope = plain_value(x.double(), alpha, beta), plain_slopes(g.double(), x.double(), alpha, beta, (True, False, False))[0]
+    torch.testing.assert_close(triton_value(x, alpha, beta).double(), y, rtol=3e-5, atol=1e-30)
+    torch.testing.assert_close(triton_slope(g, x, alpha, beta).double(), slope, rtol=1e-5, atol=1e-6)
+"""
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
