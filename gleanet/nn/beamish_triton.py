@@ -32,7 +32,7 @@ def _value_kernel(x_at, y_at, count, alpha, beta, BLOCK: tl.constexpr):  # type:
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     x = tl.load(x_at + at, mask=inside).to(tl.float32)
-    sigmoid, s, opened = _parts(x, alpha, beta)
+    _sigmoid, s, opened = _parts(x, alpha, beta)
     tl.store(y_at + at, x * opened / (1.0 + s), mask=inside)
 
 
