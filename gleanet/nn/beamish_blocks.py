@@ -17,7 +17,6 @@ Gradients = tuple[Tensor | None, Tensor | None, Tensor | None]
 
 BLOCK = 1 << 16  # numbers a thread works on at a time: with the scratch they fit a 1 to 2 MB cache, and are worth the calls
 MAX_POWER = 8  # beyond it expm1 is cheaper
-FAR = -85.0  # below it exp(alpha * x) is no normal float32: such blocks are computed in float64
 _STRAIGHT = 50.0  # softplus(u) = u above it, to the last bit of float64
 _ONE, _TWO = torch.ones(()), torch.full((), 2.0)
 _LOG2_E = 1.4426950408889634
@@ -56,14 +55,13 @@ def is_fast(x: Tensor) -> bool:
 
 
 def fast_value(x: Tensor, alpha: Factor, beta: Factor) -> Tensor:
-    """f(x) block by block; ``x`` as :func:`is_fast` wants it. Dtype and memory layout of ``x``."""
+    """f(x) block by block; ``x`` as :func:`is_fast` wants it. Dtype and memory layout of ``x``. Results below 2^-100 may come out as 0."""
     x = dense(x)
     y = torch.empty_like(x)
     power = _power(beta)
     for (b, out), scratch in _blocks((x, y), alpha, beta, 3):
-        if _is_far(b, alpha, scratch[0]):
-            out.copy_(plain_value(b.double(), _double(alpha), _double(beta)))
-        elif power:
+        torch.mul(b, alpha, out=scratch[0])
+        if power:
             _rational_value(b, out, power, scratch)
         else:
             _general_value(b, out, beta, scratch)
@@ -79,14 +77,8 @@ def fast_slopes(grad: Tensor, x: Tensor, alpha: Factor, beta: Factor, needs: Seq
     sums = tuple(torch.zeros_like(f, dtype=torch.float64) if isinstance(f, Tensor) else None for f in (alpha, beta))
     power = _power(beta)
     for (b, g, out), scratch in _blocks((x, grad, grad_x), alpha, beta, 5):
-        if _is_far(b, alpha, scratch[0]):
-            exact = plain_slopes(g.double(), b.double(), _double(alpha), _double(beta), (True, *(s is not None for s in sums)))
-            assert exact[0] is not None
-            out.copy_(exact[0])
-            for total, part in zip(sums, exact[1:], strict=True):
-                if total is not None and part is not None:
-                    total += part
-        elif power:
+        torch.mul(b, alpha, out=scratch[0])
+        if power:
             _rational_slope(b, g, out, power, alpha, scratch)
         else:
             _general_slopes(b, g, out, alpha, beta, scratch, sums)
@@ -103,10 +95,6 @@ def _softplus(u: Tensor) -> Tensor:
 
 def _summed(values: Tensor, factor: Factor, needed: bool) -> Tensor | None:
     return values.sum_to_size(factor.shape) if needed and isinstance(factor, Tensor) else None
-
-
-def _double(factor: Factor) -> Factor:
-    return factor.double() if isinstance(factor, Tensor) else factor
 
 
 def _power(beta: Factor) -> int:
@@ -142,12 +130,6 @@ def _blocks(tensors: Sequence[Tensor], alpha: Factor, beta: Factor, scratches: i
             part[-1].copy_(given[-1])
 
 
-def _is_far(b: Tensor, alpha: Factor, u: Tensor) -> bool:
-    """Put alpha * b into ``u``; whether some of it is so far left that float32 does not hold its exponential."""
-    torch.mul(b, alpha, out=u)
-    return bool(u.amin() < FAR)
-
-
 def _opened(power: int, a: Tensor, s: Tensor, w: Tensor) -> None:
     """From u in ``a``: a = sigmoid(u), s = 1 - a, w = 1 - s^k."""
     torch.sigmoid(a, out=a)
@@ -173,7 +155,7 @@ def _rational_slope(b: Tensor, g: Tensor, out: Tensor, power: int, alpha: Factor
     w.mul_(d)
     for _ in range(power):
         a.mul_(s)
-    w.addcmul_(b, a, value=2 * power * float(alpha))
+    w.addcmul_(b, a.mul_(2 * power * alpha))  # a first: it is 0 where b times a number could overflow
     torch.div(w, d.mul_(d), out=w)
     torch.mul(w, g, out=out)
 
@@ -198,9 +180,9 @@ def _general_slopes(
     gate, m, d, slope, through = scratch
     torch.sigmoid(gate, out=through)
     _gated(beta, gate, m)
-    torch.mul(gate, -2 * _LOG2_E * beta, out=slope).exp2_().mul_(4).mul_(b)
+    torch.mul(gate, -2 * _LOG2_E * beta, out=slope).exp2_().mul_(4)
     torch.add(m, 2, out=d)
-    slope.div_(d).div_(d).mul_(g)
+    slope.div_(d).div_(d).mul_(b).mul_(g)
     through.mul_(slope).mul_(beta)
     grad_alpha, grad_beta = sums
     if grad_beta is not None:

@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -68,7 +69,7 @@ def worst_ulp(found: list[Tensor], x: Tensor, alpha: float, beta: float, smalles
 
 
 def points(alpha: float) -> list[Tensor]:
-    """Both signs, every magnitude from 1e-6 to 1e4, 0, and where the function bends; far left points apart, as blocks are."""
+    """Both signs, every magnitude from 1e-6 to 1e4, 0, and where the function bends; those far left apart."""
     sizes = torch.logspace(-6, 4, 41)
     x = torch.cat([-sizes, torch.zeros(1), sizes, torch.linspace(-100, 20, 60) / alpha])
     return [x[x * alpha > -84], x[x * alpha <= -84]]
@@ -87,6 +88,24 @@ def test_value_and_gradients_are_within_4_ulp_from_minus_1e4_to_1e4(alpha: float
         assert one.grad is not None and a.grad is not None and b.grad is not None and other.grad is not None  # noqa: PT018
         assert worst_ulp([y.detach(), one.grad, a.grad, b.grad], x, alpha, beta, SMALLEST[way]) <= 4
         assert worst_ulp([z.detach(), other.grad], x, alpha, beta, SMALLEST[way]) <= 4
+
+
+def test_the_compiled_function_keeps_its_digits_on_the_far_left() -> None:
+    """exp(alpha x) magnifies the rounding of alpha x there, to 40 ulp of the result; the compiled function takes that rounding into account."""
+    if library()[0] is None:
+        pytest.skip(library()[1])
+    alpha, beta = float(torch.tensor(1.13)), 1.5
+    x = torch.linspace(-70, -1, 200)
+    found = zip(x.tolist(), beamish(x, alpha, beta).tolist(), strict=True)
+    with mp.workprec(150):
+        errors = [abs(y / float(exact(mp.mpf(point), alpha, beta)[0]) - 1) * 2**23 for point, y in found]
+    assert max(errors) <= 6
+
+
+def test_where_there_is_a_compiler_its_work_is_used() -> None:
+    if sys.platform == "win32" or shutil.which("cc") is None or os.environ.get("GLEANET_NATIVE") == "0":
+        pytest.skip("no C compiler here")
+    assert library()[0] is not None, library()[1]
 
 
 @pytest.mark.parametrize("beta", [1.0, 0.3, 1.7])
