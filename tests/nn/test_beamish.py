@@ -91,7 +91,7 @@ def test_value_and_gradients_are_within_4_ulp_from_minus_1e4_to_1e4(alpha: float
 
 
 def test_the_compiled_function_keeps_its_digits_on_the_far_left() -> None:
-    """exp(alpha x) magnifies the rounding of alpha x there, to 40 ulp of the result; the compiled function takes that rounding into account."""
+    """exp(alpha x) magnifies the rounding of alpha x there, to 40 ulp of the result; the compiled function allows for that rounding."""
     if library()[0] is None:
         pytest.skip(library()[1])
     alpha, beta = float(torch.tensor(1.13)), 1.5
