@@ -57,9 +57,11 @@ def beamish(runs: list[Row]) -> str:
             verdicts.append(f"{ORDER[name]}: {verdict(difference)}")
     one = runs[0]
     recipe, data = one["recipe"], one["data"]
+    rates = ", ".join(f"{ORDER[name]} {next(iter(seeds.values()))['recipe']['lr']:g}" for name, seeds in by_name.items())
     return "\n".join(lines) + (
         f"\n\n{one['settings']['network']}, {data['title']}, {data['trained_on']:,} training images, {data['test']:,} test images; "
-        f"{recipe['epochs']:g} epochs, batch {recipe['batch_size']}, peak learning rate {recipe['lr']:g}, weight decay "
+        f"{recipe['epochs']:g} epochs, batch {recipe['batch_size']}, peak learning rate tuned alike for each activation ({rates}), weight "
+        f"decay "
         f"{recipe['weight_decay']:g}. Intervals are Student's, over seeds; differences are paired by seed: the same images in the same "
         f"order, the same draws of the initial weights. The time is that of a machine that does other things too. "
         f"{one['machine']['cpu']}, torch {one['versions']['torch']}.\n\nThe paper's claim, {CLAIM:g} points over Mish with a SqueezeNet "

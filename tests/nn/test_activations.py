@@ -169,11 +169,6 @@ def test_every_network_takes_a_word_and_is_initialised_with_its_gain(network: st
     net = build(network, activation=name, seed=0)
     kinds = {type(module) for module in net.modules() if type(module) in {row.kind for row in ACTIVATIONS.values()}}
     assert kinds == {type(activation(name)())}
-    convs = [m for m in net.modules() if isinstance(m, nn.Conv2d) and m.weight.numel() > 5200]
+    convs = [m for m in net.modules() if isinstance(m, nn.Conv2d) and m.weight.numel() > 5000]
     expected = gain(activation(name)())
     assert all(float(c.weight.detach().std()) * c.weight[0].numel() ** 0.5 == pytest.approx(expected, rel=0.05) for c in convs)
-
-
-def test_squeezenet_starts_with_small_logits_as_its_authors_had_it() -> None:
-    net = build("squeezenet1_1_cifar", activation="mish", seed=0)
-    assert float(net.get_parameter("classifier.1.weight").detach().std()) == pytest.approx(0.01, rel=0.05)

@@ -4,7 +4,6 @@ Parameters have torchvision's names, so its state dicts load. No batch-norm, as 
 """
 
 from collections.abc import Callable
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -42,8 +41,6 @@ class SqueezeNet(nn.Module):
     Raises:
         ModelError: unknown activation.
     """
-
-    initial_std: ClassVar[dict[str, float]] = {"classifier.1": 0.01}  # the authors' own; no norm keeps the logits small
 
     def __init__(self, num_classes: int = 1000, activation: str = "relu", small: bool = False) -> None:
         super().__init__()
