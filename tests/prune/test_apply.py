@@ -39,28 +39,13 @@ def test_law_for_every_group_and_for_random_plans(name: str, residual: bool) -> 
         assert law(net, plan, grouping) <= 1e-12
 
 
-def with_factors_for_each_channel(net: nn.Module) -> nn.Module:
-    """Every activation becomes a learnable Bea-Mish with a pair of factors for each channel."""
-    widths: dict[str, int] = {}
-    hooks = [
-        module.register_forward_hook(lambda _, given, out, path=path: widths.update({path: out.shape[1]}))
-        for path, module in net.named_modules()
-        if isinstance(module, nn.ReLU)
-    ]
-    net(images(1, dtype=torch.float32))
-    for hook in hooks:
-        hook.remove()
-    for path, width in widths.items():
-        net = replace_activations(net, BeaMish(learnable=True, channels=width), paths=[path])
-    return net
-
-
 @pytest.mark.parametrize("name", [*(name for name in ACTIVATIONS if name != "relu"), "swish(beta=2)", "for each channel"])
 @pytest.mark.parametrize("residual", [False, True])
 def test_law_with_every_activation(name: str, residual: bool) -> None:
     """Functions that are not flat around zero too: what matters is their value at zero, which is zero."""
     if name == "for each channel":
-        net = lively(with_factors_for_each_channel(build("resnet8", seed=0)))
+        plain, image = build("resnet8", seed=0), images(1, dtype=torch.float32)
+        net = lively(replace_activations(plain, lambda channels: BeaMish(learnable=True, channels=channels), example_input=image))
     else:
         net = lively(build("resnet8", activation=name, seed=0))
     grouping = find_groups(net, images(1), residual=residual)
