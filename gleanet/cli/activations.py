@@ -16,7 +16,7 @@ from gleanet.core.settings import Training
 from gleanet.report import Table
 from gleanet.report.figures import comparison_table
 
-activations = typer.Typer(name="activations", help="Activation functions: formulas, plots, comparisons.", invoke_without_command=True)
+activations = typer.Typer(name="activations", invoke_without_command=True)
 
 Model = Annotated[str | None, typer.Argument(help="A built-in network, a .gleanet file, or package.module:function.", show_default=False)]
 Seeds = Annotated[int, typer.Option(help="Trainings of each activation, with seeds that follow on --seed.")]
