@@ -171,10 +171,19 @@ def _parts(x: Tensor, channels: int) -> list[Part]:
 
 
 def _run(work: Callable[[int, int, int], None], parts: list[Part]) -> None:
-    if len(parts) < 2:
-        for part in parts:
-            work(*part)
+    """All parts at once: the last one here, the others in threads that are kept for the next time."""
+    if not parts:
         return
-    with ThreadPoolExecutor(len(parts)) as pool:
-        for done in [pool.submit(work, *part) for part in parts]:
-            done.result()
+    others = [_pool(len(parts) - 1).submit(work, *part) for part in parts[:-1]]
+    work(*parts[-1])
+    for other in others:
+        other.result()
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="gleanet-beamish")
+
+
+if hasattr(os, "register_at_fork"):  # a child process has none of its parent's threads
+    os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -4,12 +4,15 @@ import importlib.util
 import math
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import mpmath as mp  # type: ignore[import-untyped]
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -303,6 +306,28 @@ def test_the_number_of_threads_changes_no_number(shape: tuple[int, ...], learnab
     assert torch.equal(*(found[i][1] for i in (0, 1)))  # type: ignore[arg-type]
     for one, two in zip(found[0][2], found[1][2], strict=True):
         torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-3)  # sums in another order
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    torch.set_num_threads(2)
+    x = torch.randn(4 * PART, generator=torch.Generator().manual_seed(0))
+    if library()[0] is None:
+        pytest.skip(library()[1])
+    expected = beamish(x, 0.8, 1.3).numpy()
+    child = os.fork()
+    if child == 0:  # it must end, whatever happens; numpy compares, because torch's own threads do not survive a fork
+        os._exit(0 if np.array_equal(beamish(x, 0.8, 1.3).numpy(), expected) else 1)
+    for _ in range(100):
+        done, code = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, signal.SIGKILL)
+        pytest.fail("the child process waits for threads that it does not have")
+    assert os.waitstatus_to_exitcode(code) == 0
 
 
 @pytest.mark.parametrize("start", [(3e-9, 4e8), (4e8, 3e-9), (1.0, 1.5)])
