@@ -135,7 +135,7 @@ def _panels(wanted: Sequence[tuple[Sequence[Line], str, str, str]]) -> tuple[Pic
 def _percent(found: Interval | None) -> str:
     if found is None:
         return units.NONE
-    between = "" if found.low is None or found.high is None else f" ({100 * found.low:.2f} to {100 * found.high:.2f})"
+    between = "" if found.low is None or found.high is None else f" ({100 * max(0.0, found.low):.2f} to {100 * min(1.0, found.high):.2f})"
     return f"{100 * found.mean:.2f} %{between}"
 
 
