@@ -164,7 +164,9 @@ def _parts(x: Tensor, channels: int) -> list[Part]:
         cuts, inner = x.shape[0], count // max(1, x.shape[0] * channels)
     else:  # channels last
         cuts, inner = count // channels, 1
-    threads = max(1, min(torch.get_num_threads(), count // PART, cuts))
+    threads = min(torch.get_num_threads(), count // PART, cuts)
+    if threads < 2:
+        return [(0, 1, cuts) if channels == 1 else (0, cuts, inner)] if count else []
     bounds = [cuts * part // threads for part in range(threads + 1)]
     ranges = [(start, end - start) for start, end in itertools.pairwise(bounds) if end > start]
     return [(start, 1, length) if channels == 1 else (start * channels * inner, length, inner) for start, length in ranges]
