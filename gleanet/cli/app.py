@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gleanet.cli import jobs, lookups, stages
+from gleanet.cli import activations, jobs, lookups, stages
 from gleanet.cli.inspect import inspect
 from gleanet.cli.papers import papers
 from gleanet.cli.terminal import print_error, print_text
@@ -35,6 +35,7 @@ app.command()(stages.quantize)
 app.command()(stages.measure)
 app.command()(inspect)
 app.command()(lookups.doctor)
+app.add_typer(activations.activations)
 app.add_typer(lookups.runs)
 app.add_typer(lookups.plans)
 app.add_typer(papers)
@@ -79,5 +80,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _command(arguments: Sequence[str]) -> str:
     known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    known |= {"runs", "plans", "papers"}
+    known |= {"activations", "runs", "plans", "papers"}
     return next((f"{word} " for word in arguments if word in known), "")

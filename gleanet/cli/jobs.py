@@ -99,7 +99,8 @@ def train(
     data: o.Data = None,
     weights: o.Weights = None,
     activation: Annotated[
-        str | None, typer.Option(help="Activation of a built-in network: relu, silu, mish, beamish, gelu, hardswish, relu6.")
+        str | None,
+        typer.Option(help="Activation of a built-in network, see `gleanet activations`: mish, beamish(alpha=1,beta=2), ..."),
     ] = None,
     epochs: o.Epochs = 10,
     lr: o.Lr = None,

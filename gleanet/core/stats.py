@@ -1,6 +1,10 @@
 """The statistics behind every number we print. numpy only."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from statistics import mean, stdev
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +57,50 @@ def paired_change(hits: NDArray[np.bool_], baseline: NDArray[np.bool_]) -> Chang
     low = delta - math.sqrt(max(0.0, down_new**2 - 2 * phi * down_new * up_old + up_old**2))
     high = delta + math.sqrt(max(0.0, up_new**2 - 2 * phi * up_new * down_old + down_old**2))
     return Change(delta=delta, low=max(-1.0, low), high=min(1.0, high), n=n)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean of ``n`` numbers with its 95 % interval; None where one number has none."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """Mean of numbers that vary from seed to seed, with Student's 95 % interval; for paired differences pass the differences.
+
+    Args:
+        values: at least one.
+    """
+    if len(values) < 2:
+        return Interval(values[0], None, None, len(values))
+    middle, half = mean(values), student_t95(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return Interval(middle, middle - half, middle + half, len(values))
+
+
+@cache
+def student_t95(freedom: int) -> float:
+    """Two-sided 95 % quantile of Student's t distribution: 12.706 for one degree of freedom, 1.96 for very many.
+
+    With t = sqrt(freedom) tan(a) the density becomes cos(a)^(freedom - 1), a smooth function on a finite range: Simpson's rule, bisection.
+    """
+
+    def area(upper: float) -> float:
+        a = np.linspace(0.0, upper, 2001)
+        weights = np.full(a.size, 2.0)
+        weights[1::2] = 4.0
+        weights[0] = weights[-1] = 1.0
+        return float((weights * np.cos(a) ** (freedom - 1)).sum() * upper / (a.size - 1) / 3)
+
+    whole = area(math.pi / 2)
+    low, high = 0.0, math.pi / 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if area(middle) < 0.95 * whole else (low, middle)
+    return math.sqrt(freedom) * math.tan((low + high) / 2)
 
 
 def sqnr_db(reference: NDArray[np.floating], approximation: NDArray[np.floating]) -> float:

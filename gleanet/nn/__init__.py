@@ -1,12 +1,12 @@
 from gleanet.nn.activations import ACTIVATIONS as ACTIVATIONS
 from gleanet.nn.activations import Activation as Activation
-from gleanet.nn.activations import BeaMish as BeaMish
-from gleanet.nn.activations import area_factor as area_factor
-from gleanet.nn.activations import beamish as beamish
 from gleanet.nn.architecture import Architecture as Architecture
 from gleanet.nn.architecture import architecture_of as architecture_of
 from gleanet.nn.architecture import has_architecture as has_architecture
 from gleanet.nn.architecture import set_architecture as set_architecture
+from gleanet.nn.beamish import BeaMish as BeaMish
+from gleanet.nn.beamish import area_factor as area_factor
+from gleanet.nn.beamish import beamish as beamish
 from gleanet.nn.building import build as build
 from gleanet.nn.building import check_classes as check_classes
 from gleanet.nn.checkpoint import Header as Header
@@ -20,4 +20,5 @@ from gleanet.nn.cost import class_count as class_count
 from gleanet.nn.cost import cost as cost
 from gleanet.nn.factory import NAMES as NAMES
 from gleanet.nn.surgery import replace_activations as replace_activations
+from gleanet.nn.swish import Swish as Swish
 from gleanet.nn.weights import load_weights as load_weights

@@ -1,197 +1,205 @@
-"""Activation functions: one table, and Bea-Mish with its area-normalised form.
+"""The table of activation functions, and how one is named in a word: ``mish``, ``beamish(alpha=1,beta=2)``, ``beamish-learnable``."""
 
-Bea-Mish: P. B. Mathayo, D.-K. Kang, "Beta and Alpha Regularizers of Mish Activation Functions for Machine Learning Applications in
-Deep Neural Networks", IJIBC 14(1), 2022. Our reading: f(x) = x * tanh(beta * softplus(alpha * x)).
-"""
-
-import math
+import inspect
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch.autograd.function import FunctionCtx
-from torch.nn import functional as F
+from torch import nn
 
-from gleanet.core.errors import ModelError, SettingsError
-
-
-class _BeaMishFunction(torch.autograd.Function):
-    """Saves only the input and the two factors; everything else is computed again in the backward pass."""
-
-    @staticmethod
-    def forward(x: Tensor, alpha: Tensor, beta: Tensor) -> Tensor:
-        return x * torch.tanh(beta * F.softplus(alpha * x))
-
-    @staticmethod
-    def setup_context(ctx: FunctionCtx, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        x, alpha, beta = ctx.saved_tensors
-        bend = alpha * x
-        gate = F.softplus(bend)
-        # 1 - tanh^2 written as 4e/(1+e)^2: subtracting from 1 would lose every digit where the gate is nearly open
-        e = torch.exp(-2 * beta * gate)
-        slope = x * (4 * e / (1 + e).square())  # x * sech^2(beta * gate)
-        through_gate = slope * beta * torch.sigmoid(bend)
-        grad_x = grad * (torch.tanh(beta * gate) + alpha * through_gate)
-        grad_alpha = (grad * x * through_gate).sum_to_size(alpha.shape) if ctx.needs_input_grad[1] else None
-        grad_beta = (grad * slope * gate).sum_to_size(beta.shape) if ctx.needs_input_grad[2] else None
-        return grad_x, grad_alpha, grad_beta
-
-
-def beamish(x: Tensor, alpha: float | Tensor, beta: float | Tensor) -> Tensor:
-    """x * tanh(beta * softplus(alpha * x)), elementwise; one node in a ``torch.fx`` trace.
-
-    Args:
-        x: any shape, floating point.
-        alpha: where softplus bends, > 0: a number, a 0-dimensional tensor, or [C] for one value per channel (dimension 1 of ``x``).
-        beta: how fast the gate opens, > 0; same.
-
-    Returns:
-        Same shape and dtype as ``x``.
-    """
-    result: Tensor = _BeaMishFunction.apply(x, _factor(alpha, x), _factor(beta, x))  # type: ignore[no-untyped-call]
-    return result
-
-
-def _factor(value: float | Tensor, x: Tensor) -> Tensor:
-    if not isinstance(value, Tensor):
-        return x.new_full((), value)
-    return value.to(x.dtype) if value.dim() == 0 else value.to(x.dtype).view([1, -1] + [1] * (x.dim() - 2))
-
-
-torch.fx.wrap("beamish")
-
-
-def area_factor(beta: float) -> float:
-    """J(beta) = integral over u >= 0 of u * tanh(beta * ln(1 + e^-u)): the area below the boundary at alpha = 1 (DESIGN 5.5).
-
-    Composite Simpson rule in float64; J(1) = 0.88363, J(1.5) = 1.29631, J(2) = 1.68215.
-    """
-    _positive("beta", beta)
-    upper = 50.0 + max(0.0, math.log(beta))  # beyond it the integrand is below 1e-19 of its peak
-    points = 20001
-    u = torch.linspace(0.0, upper, points, dtype=torch.float64)
-    values = u * torch.tanh(beta * torch.log1p(torch.exp(-u)))
-    weights = torch.full((points,), 2.0, dtype=torch.float64)
-    weights[1::2] = 4.0
-    weights[0] = weights[-1] = 1.0
-    return float((weights * values).sum() * (upper / (points - 1)) / 3)
-
-
-class BeaMish(nn.Module):
-    """f(x) = x * tanh(beta * softplus(alpha * x)). alpha = beta = 1 is Mish; large alpha * beta tends to ReLU.
-
-    Args:
-        alpha: where softplus bends, > 0.
-        beta: how fast the gate opens, > 0.
-        learnable: train both factors; they are kept as logarithms, so they stay positive (within e^-20 and e^20).
-        channels: with ``learnable``, one pair for each of this many channels (dimension 1 of the input) instead of one pair.
-
-    Raises:
-        SettingsError: a factor is not a positive number.
-    """
-
-    def __init__(self, alpha: float = 1.0, beta: float = 1.5, *, learnable: bool = False, channels: int | None = None) -> None:
-        super().__init__()
-        _positive("alpha", alpha)
-        _positive("beta", beta)
-        if channels is not None and not learnable:
-            raise SettingsError("BeaMish: channels is for learnable factors, set learnable=True")
-        self.alpha_start, self.beta_start, self.learnable, self.channels = float(alpha), float(beta), learnable, channels
-        if learnable:
-            shape = () if channels is None else (channels,)
-            self.log_alpha = nn.Parameter(torch.full(shape, math.log(alpha)))
-            self.log_beta = nn.Parameter(torch.full(shape, math.log(beta)))
-
-    @classmethod
-    def normalized(cls, beta: float, area: float | None = None, *, learnable: bool = False, channels: int | None = None) -> "BeaMish":
-        """The member with this ``beta`` whose area below the boundary is ``area`` (default Mish's, J(1)): alpha = sqrt(J(beta) / area)."""
-        wanted = area_factor(1.0) if area is None else area
-        _positive("area", wanted)
-        return cls(math.sqrt(area_factor(beta) / wanted), beta, learnable=learnable, channels=channels)
-
-    @property
-    def alpha(self) -> float | Tensor:
-        """A number when fixed; when learnable a tensor, [] or [channels]."""
-        return self.log_alpha.clamp(-20, 20).exp() if self.learnable else self.alpha_start
-
-    @property
-    def beta(self) -> float | Tensor:
-        """A number when fixed; when learnable a tensor, [] or [channels]."""
-        return self.log_beta.clamp(-20, 20).exp() if self.learnable else self.beta_start
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Elementwise; any shape (per channel: [N, C, ...])."""
-        return beamish(x, self.alpha, self.beta)
-
-    def extra_repr(self) -> str:
-        shown = f"alpha={self.alpha_start:.6g}, beta={self.beta_start:.6g}"
-        return shown + (f", learnable=True, channels={self.channels}" if self.learnable else "")
+from gleanet.core.errors import GleanetError, ModelError
+from gleanet.nn.beamish import BeaMish
+from gleanet.nn.swish import Swish
 
 
 @dataclass(frozen=True)
 class Activation:
-    """One row of the table. Calling it makes a new module instance."""
+    """One row of the table. Calling it makes a new module instance.
+
+    Attributes:
+        name: what it is called.
+        formula, derivative: as text.
+        kind: the class of its modules.
+        reference: where it comes from.
+        make: makes a module; its keyword arguments are the factors that may be named.
+        factors: values that are not ``make``'s defaults.
+    """
 
     name: str
     formula: str
+    derivative: str
     kind: type[nn.Module]
     reference: str
+    make: Callable[..., nn.Module]
+    factors: tuple[tuple[str, float], ...] = ()
 
     def __call__(self) -> nn.Module:
-        return self.kind()
+        return self.make(**dict(self.factors))
 
+
+def _beta_mish(beta: float = 1.5) -> BeaMish:
+    return BeaMish(1.0, beta)
+
+
+def _fixed(alpha: float = 1.0, beta: float = 1.5) -> BeaMish:
+    return BeaMish(alpha, beta)
+
+
+def _normalized(beta: float = 2.0, area: float | None = None) -> BeaMish:
+    return BeaMish.normalized(beta, area)
+
+
+def _learnable(alpha: float = 1.0, beta: float = 1.5) -> BeaMish:
+    return BeaMish(alpha, beta, learnable=True)
+
+
+_MISHES = "t + alpha beta x (1 - t^2) sigmoid(alpha x), t = tanh(beta softplus(alpha x))"
+_MATHAYO = "P. Mathayo, D.-K. Kang, IJIBC 14(1), 2022"
 
 _ROWS = (
-    Activation("relu", "max(0, x)", nn.ReLU, "V. Nair, G. Hinton, ICML 2010"),
-    Activation("silu", "x * sigmoid(x)", nn.SiLU, "S. Elfwing et al., Neural Networks 107, 2018; P. Ramachandran et al. 2017 (Swish)"),
-    Activation("mish", "x * tanh(softplus(x))", nn.Mish, "D. Misra, BMVC 2020"),
+    Activation("relu", "max(0, x)", "1 for x > 0, else 0", nn.ReLU, "V. Nair, G. Hinton, ICML 2010", nn.ReLU),
     Activation(
-        "beamish", "x * tanh(beta * softplus(alpha * x)), here alpha = 1, beta = 1.5", BeaMish, "P. Mathayo, D.-K. Kang, IJIBC 14(1), 2022"
+        "silu",
+        "x sigmoid(x)",
+        "s (1 + x (1 - s)), s = sigmoid(x)",
+        nn.SiLU,
+        "S. Elfwing et al., Neural Networks 107, 2018",
+        nn.SiLU,
     ),
-    Activation("gelu", "x * Phi(x), Phi the normal distribution function", nn.GELU, "D. Hendrycks, K. Gimpel, arXiv 1606.08415"),
-    Activation("hardswish", "x * min(max(x + 3, 0), 6) / 6", nn.Hardswish, "A. Howard et al., ICCV 2019 (MobileNetV3)"),
-    Activation("relu6", "min(max(0, x), 6)", nn.ReLU6, "A. Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10, 2010"),
+    Activation(
+        "swish",
+        "x sigmoid(beta x)",
+        "s (1 + beta x (1 - s)), s = sigmoid(beta x)",
+        Swish,
+        "P. Ramachandran et al., arXiv 1710.05941, 2017",
+        Swish,
+    ),
+    Activation("mish", "x tanh(softplus(x))", "t + x (1 - t^2) sigmoid(x), t = tanh(softplus(x))", nn.Mish, "D. Misra, BMVC 2020", nn.Mish),
+    Activation(
+        "beta-mish",
+        "x tanh(beta softplus(x))",
+        "t + beta x (1 - t^2) sigmoid(x), t = tanh(beta softplus(x))",
+        BeaMish,
+        "D. Misra, github.com/digantamisra98/Beta-Mish, 2019",
+        _beta_mish,
+    ),
+    Activation("beamish", "x tanh(beta softplus(alpha x))", _MISHES, BeaMish, _MATHAYO, _fixed),
+    Activation(
+        "beamish-normalized",
+        "beamish with alpha = sqrt(J(beta) / area), area = J(1), that of Mish",
+        _MISHES,
+        BeaMish,
+        _MATHAYO,
+        _normalized,
+    ),
+    Activation("beamish-learnable", "beamish, both factors trained", _MISHES, BeaMish, _MATHAYO, _learnable),
+    Activation(
+        "gelu",
+        "x Phi(x), Phi the normal distribution function",
+        "Phi(x) + x phi(x)",
+        nn.GELU,
+        "D. Hendrycks, K. Gimpel, arXiv 1606.08415",
+        nn.GELU,
+    ),
+    Activation(
+        "hardswish",
+        "x min(max(x + 3, 0), 6) / 6",
+        "0 up to -3, (2 x + 3) / 6, 1 from 3",
+        nn.Hardswish,
+        "A. Howard et al., ICCV 2019 (MobileNetV3)",
+        nn.Hardswish,
+    ),
+    Activation(
+        "relu6",
+        "min(max(0, x), 6)",
+        "1 for 0 < x < 6, else 0",
+        nn.ReLU6,
+        "A. Krizhevsky, Convolutional Deep Belief Networks on CIFAR-10, 2010",
+        nn.ReLU6,
+    ),
 )
 
 ACTIVATIONS: dict[str, Activation] = {row.name: row for row in _ROWS}
 
+_NAMED = {nn.ReLU: "relu", BeaMish: "beamish"}  # of kinds that have several rows, the row for records
+_KINDS: dict[type[nn.Module], str] = {**{row.kind: row.name for row in reversed(_ROWS)}, **_NAMED}
+_WORD = re.compile(r"\s*([\w-]+)\s*(?:\((.*)\))?\s*")
 
-def activation(name: str) -> Callable[[], nn.Module]:
-    """The table's row; every call of it makes a new module.
+
+def activation(text: str) -> Activation:
+    """The table's row of a name, or of a name with factors: ``swish(beta=1.5)``. Every call of it makes a new module.
 
     Raises:
-        ModelError: no such name; lists those there are.
+        ModelError: no such name (lists those there are) or factor, or a factor out of range.
     """
-    if name not in ACTIVATIONS:
-        raise ModelError(f"unknown activation {name!r}: choose one of {', '.join(ACTIVATIONS)}")
-    return ACTIVATIONS[name]
+    found = _WORD.fullmatch(text)
+    if found is None or found[1] not in ACTIVATIONS:
+        raise ModelError(f"unknown activation {text!r}: choose one of {', '.join(ACTIVATIONS)}")
+    row = ACTIVATIONS[found[1]]
+    if not found[2]:
+        return row
+    known = tuple(inspect.signature(row.make).parameters) if row.make in _OWN else ()
+    factors = dict(_factor(text, part, known) for part in found[2].split(","))
+    made = Activation(text.strip(), row.formula, row.derivative, row.kind, row.reference, row.make, tuple(factors.items()))
+    try:
+        made()
+    except GleanetError as error:
+        raise ModelError(f"activation {text!r}: {error}") from error
+    return made
+
+
+_OWN = (Swish, _beta_mish, _fixed, _normalized, _learnable)
+
+
+def _factor(text: str, part: str, known: tuple[str, ...]) -> tuple[str, float]:
+    name, _, value = (piece.strip() for piece in part.partition("="))
+    if name not in known:
+        raise ModelError(
+            f"activation {text!r} does not take {name!r}: " + (f"it takes {', '.join(known)}" if known else "it has no factors")
+        )
+    try:
+        return name, float(value)
+    except ValueError as error:
+        raise ModelError(f"activation {text!r}: {name} is {value!r}, not a number") from error
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """``"mish,beamish(alpha=1,beta=2)"`` -> its parts, in order: commas inside parentheses do not part names.
+
+    Raises:
+        ModelError: one of them is unknown, named twice, or there is none.
+    """
+    names = tuple(part.strip() for part in re.split(r",(?![^(]*\))", text) if part.strip())
+    if not names:
+        raise ModelError(f"no activation is named: choose some of {', '.join(ACTIVATIONS)}")
+    for name in names:
+        activation(name)
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if twice is not None:
+        raise ModelError(f"activation {twice!r} is named twice")
+    return names
 
 
 def is_activation(module: nn.Module) -> bool:
     """Whether the module is of a kind in the table."""
-    return any(type(module) is row.kind for row in _ROWS)
+    return type(module) in _KINDS
 
 
 def spec(module: nn.Module) -> dict[str, Any]:
-    """What makes an equal module again, as plain JSON: {"name": "relu"}, or with Bea-Mish's factors.
+    """What makes an equal module again, as plain JSON: {"name": "relu"}, or with the factors.
 
     Raises:
         ModelError: not a kind of the table.
     """
-    for row in _ROWS:
-        if type(module) is row.kind:
-            break
-    else:
+    if type(module) not in _KINDS:
         raise ModelError(f"{type(module).__name__} is not in the table of activations: {', '.join(ACTIVATIONS)}")
-    made: dict[str, Any] = {"name": row.name}
+    made: dict[str, Any] = {"name": _KINDS[type(module)]}
     if isinstance(module, BeaMish):
         made |= {"alpha": module.alpha_start, "beta": module.beta_start, "learnable": module.learnable, "channels": module.channels}
+    if isinstance(module, Swish):
+        made["beta"] = module.beta
     if isinstance(module, nn.GELU) and module.approximate != "none":
         made["approximate"] = module.approximate
     return made
@@ -206,25 +214,6 @@ def from_spec(made: dict[str, Any]) -> nn.Module:
     arguments = {key: value for key, value in made.items() if key != "name"}
     row = activation(str(made.get("name")))
     try:
-        return ACTIVATIONS[str(made["name"])].kind(**arguments) if arguments else row()
+        return partial(row.kind, **arguments)() if arguments else row()
     except TypeError as error:
         raise ModelError(f"activation {made['name']!r} does not take {', '.join(arguments)}: {error}") from error
-
-
-def gain(module: nn.Module) -> float:
-    """1 / sqrt(E[f(z)^2]) for z ~ N(0, 1): the factor that keeps the second moment through a layer.
-
-    sqrt(2) for ReLU: He et al., "Delving Deep into Rectifiers", 2015, eq. 10.
-
-    Trapezoid rule in float64 over [-10, 10].
-    """
-    z = torch.linspace(-10.0, 10.0, 20001, dtype=torch.float64, device="cpu")  # also where a network is made on the meta device
-    density = torch.exp(-z.square() / 2) / math.sqrt(2 * math.pi)
-    with torch.no_grad():
-        moment = float(torch.trapezoid(module(z.view(1, 1, -1)).view(-1).square() * density, z))
-    return 1 / math.sqrt(moment)
-
-
-def _positive(name: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise SettingsError(f"BeaMish: {name} must be a positive number, got {value}")

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from gleanet.core.errors import GleanetError, ModelError
-from gleanet.nn.activations import activation, gain
+from gleanet.nn.activations import activation
+from gleanet.nn.family import gain
 from gleanet.nn.initial import initialise
 from gleanet.nn.networks import NETWORKS
 

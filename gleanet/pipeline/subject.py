@@ -70,15 +70,24 @@ def subject(settings: ShrinkSettings | TrainSettings | PruneSettings, *, activat
     """
     where = pick_device(settings.device)
     dataset = load(settings.data, progress=progress)
+    return Subject(network(settings.model, settings.weights, dataset, activation, settings.seed).to(where), dataset, where)
+
+
+def network(model: str, weights: str | None, dataset: Dataset, activation: str | None, seed: int) -> nn.Module:
+    """Build a network for the classes and the image size of a data set, which its architecture record then holds.
+
+    Raises:
+        ModelError, CheckpointError: see :func:`gleanet.nn.build`; or it was made for other classes.
+    """
     classes = len(dataset.classes)
-    net = build(settings.model, weights=settings.weights, num_classes=classes, activation=activation, seed=settings.seed)
+    net = build(model, weights=weights, num_classes=classes, activation=activation, seed=seed)
     shape = (3, int(dataset.test.images.shape[2]), int(dataset.test.images.shape[3]))
     record = architecture_of(net)
     if record.classes and record.classes != dataset.classes:
         theirs, ours = ", ".join(record.classes[:3]), ", ".join(dataset.classes[:3])
-        raise ModelError(f"{settings.model} tells {theirs}, ... apart, {dataset.name} has {ours}, ...: use the data it was trained for")
+        raise ModelError(f"{model} tells {theirs}, ... apart, {dataset.name} has {ours}, ...: use the data it was trained for")
     set_architecture(net, replace(record, classes=dataset.classes, input_shape=shape))
-    return Subject(net.to(where), dataset, where)
+    return net
 
 
 def pick_device(device: Device) -> torch.device:

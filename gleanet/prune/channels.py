@@ -14,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from gleanet.nn.activations import BeaMish, is_activation
+from gleanet.nn.activations import is_activation
+from gleanet.nn.beamish import BeaMish
 from gleanet.prune.calls import follow_call
 from gleanet.prune.labels import Labels, distinct, per_channel, varies
 from gleanet.prune.layers import CONVS, NORMS, TRANSPOSED, group_count, is_depthwise, widths

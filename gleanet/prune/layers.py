@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from gleanet.nn.activations import BeaMish
+from gleanet.nn.beamish import BeaMish
 
 CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)

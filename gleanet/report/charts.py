@@ -76,13 +76,13 @@ def tradeoff(rows: Sequence[Row], shape: Shape, *, chosen: Row | None = None) ->
     y = alt.Y("value:Q", title="Accuracy, %", scale=alt.Scale(domain=domain_y, nice=False, zero=False))
     layers: list[Any] = []
     for kind, mark in _MARKS.items():
-        data = _data([asdict(p) for p in found if p.kind == kind])
+        data = inline_data([asdict(p) for p in found if p.kind == kind])
         base = alt.Chart(data)
         colour = ACCENT if kind == "chosen" else INK
         layers.append(base.mark_rule(color=colour, strokeWidth=1.2, opacity=0.9).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"))
         layers.append(base.mark_point(**mark).encode(x=x, y=y))
     layers += _labels(found, domain_x, domain_y, shape)
-    return _svg(alt.layer(*layers), shape)
+    return as_svg(alt.layer(*layers), shape)
 
 
 def widths(layers: Sequence[LayerWidth], shape: Shape) -> str | None:
@@ -100,13 +100,13 @@ def widths(layers: Sequence[LayerWidth], shape: Shape) -> str | None:
         }
         for layer in layers
     ]
-    base = alt.Chart(_data(values)).encode(y=alt.Y("layer:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False)))
+    base = alt.Chart(inline_data(values)).encode(y=alt.Y("layer:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False)))
     room = 1.0 + (0.62 if full else 0.42)  # to the right of the longest bar, for its text
     x = alt.X("before:Q", title="Channels", scale=alt.Scale(domain=(0, widest * room), nice=False), axis=alt.Axis(values=_ticks(widest)))
     before = base.mark_bar(color=FAINT, stroke=MUTED, strokeWidth=1, height=13).encode(x=x)
     after = base.mark_bar(color=ACCENT, height=13).encode(x=alt.X("after:Q"))
     text = base.mark_text(align="left", dx=7, color=INK).encode(x=x, text="text:N")
-    return _svg(alt.layer(before, after, text), Shape(shape.width, 24 * len(layers)))
+    return as_svg(alt.layer(before, after, text), Shape(shape.width, 24 * len(layers)))
 
 
 def sensitivity(layers: Sequence[LayerSensitivity], shape: Shape) -> str | None:
@@ -115,11 +115,11 @@ def sensitivity(layers: Sequence[LayerSensitivity], shape: Shape) -> str | None:
         return None
     values = [{"layer": one.layer, "db": max(one.alone_db, 0.0), "text": f"{one.alone_db:.1f} dB"} for one in layers[:MAX_BARS]]
     top = max(max(one.alone_db for one in layers[:MAX_BARS]), 1.0)
-    base = alt.Chart(_data(values)).encode(y=alt.Y("layer:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False)))
+    base = alt.Chart(inline_data(values)).encode(y=alt.Y("layer:N", sort=None, title=None, axis=alt.Axis(ticks=False, domain=False)))
     x = alt.X("db:Q", title="SQNR of the logits, dB", scale=alt.Scale(domain=(0, 1.25 * top), nice=False))
     bar = base.mark_bar(color=ACCENT, height=13).encode(x=x)
     text = base.mark_text(align="left", dx=7, color=INK).encode(x=x, text="text:N")
-    return _svg(alt.layer(bar, text), Shape(shape.width, 24 * len(values)))
+    return as_svg(alt.layer(bar, text), Shape(shape.width, 24 * len(values)))
 
 
 def learning(curves: Sequence[Curve], what: str, shape: Shape) -> str | None:
@@ -133,13 +133,13 @@ def learning(curves: Sequence[Curve], what: str, shape: Shape) -> str | None:
         colour, dash = LINES[index % len(LINES)]
         x = alt.X("epoch:Q", title="Epoch")
         y = alt.Y("value:Q", title="Test accuracy, %" if what == "accuracy" else "Training loss", scale=alt.Scale(zero=False))
-        line = alt.Chart(_data(_thinned(values))).encode(x=x, y=y)
+        line = alt.Chart(inline_data(_thinned(values))).encode(x=x, y=y)
         layers.append(line.mark_line(color=colour, strokeDash=dash, strokeWidth=2))
         if len(values) <= 12:
             layers.append(line.mark_point(color=colour, fill=colour, size=36))
     if not layers:
         return None
-    return _svg(alt.layer(*layers), Shape(shape.width, round(shape.height * 0.7)))
+    return as_svg(alt.layer(*layers), Shape(shape.width, round(shape.height * 0.7)))
 
 
 def width_times(curves: Sequence[WidthCurve], shape: Shape) -> str | None:
@@ -156,7 +156,7 @@ def width_times(curves: Sequence[WidthCurve], shape: Shape) -> str | None:
         x = alt.X("channels:Q", title=f"{curve.side.capitalize()} of {curve.name}", scale=scale, axis=axis)
         y = alt.Y("us:Q", title="µs", scale=alt.Scale(domain=(0, 1.1e3 * top), nice=False), axis=alt.Axis(tickCount=4))
         aligned, odd = (
-            alt.Chart(_data([{"channels": width, "us": 1e3 * ms} for width, ms in points])).encode(x=x, y=y)
+            alt.Chart(inline_data([{"channels": width, "us": 1e3 * ms} for width, ms in points])).encode(x=x, y=y)
             for points in (curve.points, curve.odd)
         )
         layers = [aligned.mark_line(color=ACCENT, strokeWidth=2), aligned.mark_point(color=ACCENT, fill=ACCENT, size=36, opacity=1)]
@@ -185,7 +185,7 @@ def _labels(points: Sequence[_Point], domain_x: tuple[float, float], domain_y: t
     # the chosen one sits among the methods it beat: its name goes above its interval, at the side of the picture that has room for it
     best: list[Encoding] = [{"ms": p.ms, "y": p.high, "name": p.name} for p in points if p.kind == "chosen"]
     side_of_best: Side = "right" if any(p["ms"] > 0.7 * domain_x[1] for p in best) else "left"
-    above = alt.Chart(_data(best)).mark_text(
+    above = alt.Chart(inline_data(best)).mark_text(
         align=side_of_best, dx=-8 if side_of_best == "left" else 8, dy=-12, color=ACCENT, fontWeight="bold"
     )
     layers: list[Any] = [above.encode(x="ms:Q", y="y:Q", text="name:N")]
@@ -198,7 +198,7 @@ def _labels(points: Sequence[_Point], domain_x: tuple[float, float], domain_y: t
         for p in side:
             y = max(p.value, values[-1]["y"] + line) if values else p.value
             values.append({"ms": p.ms, "y": y, "name": _shortened(p.name, shape)})
-        mark = alt.Chart(_data(values)).mark_text(align=align, dx=dx, color=INK)
+        mark = alt.Chart(inline_data(values)).mark_text(align=align, dx=dx, color=INK)
         layers.append(mark.encode(x="ms:Q", y="y:Q", text="name:N"))
     return layers
 
@@ -208,7 +208,7 @@ def _shortened(name: str, shape: Shape) -> str:
     return name if len(name) <= room else name[: room - 1] + "…"
 
 
-def _data(values: list[Encoding]) -> Any:
+def inline_data(values: list[Encoding]) -> Any:
     """Inline data; Altair's own constructor is untyped."""
     return alt.Data(values=values)  # type: ignore[no-untyped-call]
 
@@ -227,7 +227,7 @@ def _thinned(values: Sequence[Encoding]) -> list[Encoding]:
     return [{key: sum(value[key] for value in group) / len(group) for key in ("epoch", "value")} for group in groups]
 
 
-def _svg(chart: Any, shape: Shape) -> str:
+def as_svg(chart: Any, shape: Shape) -> str:
     return _rendered(chart.properties(width=shape.width, height=shape.height))
 
 

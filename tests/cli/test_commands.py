@@ -239,6 +239,9 @@ def test_every_help_has_an_example(gleanet: Gleanet) -> None:
         "runs show",
         "plans show",
         "plans diff",
+        "activations",
+        "activations compare",
+        "activations search",
     ]
     for command in commands:
         done = gleanet(*command.split(), "--help")

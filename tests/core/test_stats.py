@@ -8,7 +8,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gleanet.core.stats import Z95, paired_change, sqnr_db, wilson
+from gleanet.core.stats import Z95, Interval, mean_interval, paired_change, sqnr_db, student_t95, wilson
 
 Hits = NDArray[np.bool_]
 
@@ -116,3 +116,16 @@ def test_sqnr_is_the_decibels_of_known_noise() -> None:
     assert sqnr_db(signal, signal + 1) == pytest.approx(20.0)
     assert sqnr_db(signal, signal) == math.inf
     assert sqnr_db(np.zeros(3), np.ones(3)) == -math.inf
+
+
+@pytest.mark.parametrize(("freedom", "published"), [(1, 12.706), (2, 4.303), (4, 2.776), (10, 2.228), (30, 2.042), (1000, 1.962)])
+def test_student_quantiles_are_the_tables(freedom: int, published: float) -> None:
+    assert student_t95(freedom) == pytest.approx(published, abs=6e-4)
+
+
+def test_mean_interval_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    found = [mean_interval(rng.normal(3.0, 2.0, 5).tolist()) for _ in range(4000)]
+    inside = sum(each.low is not None and each.high is not None and each.low <= 3.0 <= each.high for each in found)
+    assert inside / len(found) == pytest.approx(0.95, abs=0.012)
+    assert mean_interval([0.5]) == Interval(0.5, None, None, 1)

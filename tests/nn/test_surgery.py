@@ -47,3 +47,25 @@ def test_nothing_to_replace_and_unknown_paths_are_errors() -> None:
         replace_activations(build("resnet8"), to="mish", paths=["act9"])
     with pytest.raises(ModelError, match="unknown activation 'swich'"):
         replace_activations(build("resnet8"), to="swich")
+
+
+def test_a_path_of_a_part_means_every_activation_inside() -> None:
+    net = build("resnet8", seed=0)
+    swapped = replace_activations(net, to="beamish(alpha=2,beta=1)", paths=["layer1", "act"])
+    changed = {path for path, module in swapped.named_modules() if isinstance(module, BeaMish)}
+    assert changed == {"act", "layer1.0.act1", "layer1.0.act2"}
+    assert all(module.alpha == 2.0 for module in swapped.modules() if isinstance(module, BeaMish))
+
+
+def test_factors_for_each_channel_of_every_place() -> None:
+    net = build("squeezenet1_1_cifar", seed=0)
+    x = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    mode_before, hooks = net.training, sum(len(module._forward_pre_hooks) for module in net.modules())
+    swapped = replace_activations(net, lambda channels: BeaMish(learnable=True, channels=channels), example_input=x[:1])
+    found = {path: module.channels for path, module in swapped.named_modules() if isinstance(module, BeaMish)}
+    assert found["features.1"] == 64
+    assert found["features.3.squeeze_activation"] == 16
+    assert found["classifier.2"] == 10
+    assert swapped.eval()(x).shape == (2, 10)
+    assert net.training == mode_before
+    assert sum(len(module._forward_pre_hooks) for module in net.modules()) == hooks

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from gleanet.core.errors import ModelError, SettingsError
-from gleanet.nn import architecture_of, build, cost, load, save
+from gleanet.nn import ACTIVATIONS, BeaMish, architecture_of, build, cost, load, replace_activations, save
 from gleanet.prune import Grouping, Plan, apply, find_groups, zero
 from gleanet.prune.apply import zero_channels
 from tests.prune.nets import KINDS, NETS, SHAPE, Chain, Head, Normed, conv_bn, images, lively, logits, random_plan
@@ -37,6 +37,25 @@ def test_law_for_every_group_and_for_random_plans(name: str, residual: bool) -> 
     plans = [random_plan(grouping, seed, only=group.name) for seed, group in enumerate(grouping.groups)]
     for plan in [*plans, *(random_plan(grouping, seed) for seed in range(2))]:
         assert law(net, plan, grouping) <= 1e-12
+
+
+@pytest.mark.parametrize("name", [*(name for name in ACTIVATIONS if name != "relu"), "swish(beta=2)", "for each channel"])
+@pytest.mark.parametrize("residual", [False, True])
+def test_law_with_every_activation(name: str, residual: bool) -> None:
+    """Functions that are not flat around zero too: what matters is their value at zero, which is zero."""
+    if name == "for each channel":
+        plain, image = build("resnet8", seed=0), images(1, dtype=torch.float32)
+        net = lively(replace_activations(plain, lambda channels: BeaMish(learnable=True, channels=channels), example_input=image))
+    else:
+        net = lively(build("resnet8", activation=name, seed=0))
+    grouping = find_groups(net, images(1), residual=residual)
+    for seed in range(3):
+        plan = random_plan(grouping, seed)
+        assert law(net, plan, grouping) <= 1e-12
+        if name == "for each channel":
+            inner = next(part for part in plan.groups if part.name == "layer1.0.conv1")
+            before, after = (other.get_parameter("layer1.0.act1.log_alpha") for other in (net, apply(net, plan, grouping=grouping)))
+            assert torch.equal(after, before[list(inner.keep)])
 
 
 @pytest.mark.parametrize("name", DEEP)
