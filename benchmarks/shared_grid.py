@@ -9,21 +9,22 @@ from numpy.typing import NDArray
 
 from gleanet.measure import read_model
 from gleanet.measure.runtime import serialize
-from gleanet.quantize.calibrate import min_max
+from gleanet.quantize.calibrate import calibrate
 from gleanet.quantize.insert import insert
 from gleanet.quantize.methods import METHODS
 from gleanet.quantize.prepare import prepare
 
-FORMATS = ("QDQ",)  # to be extended: QOperator
-CALIBRATORS = {"MinMax": "min-max"}  # to be extended: Percentile, Entropy. ONNX Runtime's word -> ours
+FORMATS = {"QDQ": "", "QOperator": "qop"}
+CALIBRATORS = {"MinMax": "min-max", "Percentile": "percentile", "Entropy": "entropy"}  # ONNX Runtime's word -> ours
 TYPES = {"u8s8": ("QUInt8", "QInt8"), "u8u8": ("QUInt8", "QUInt8"), "s8s8": ("QInt8", "QInt8")}
 
 
 def cases() -> list[dict[str, Any]]:
-    """Every point that both can make."""
+    """Every point that both can make: our mean-squared-error calibration, padding and float head have no counterpart."""
     found = []
     for kind, quant_format, calibrator, channel, seven in product(TYPES, FORMATS, CALIBRATORS, (False, True), (False, True)):
-        name = "-".join((kind, *(["7bit"] if seven else []), *(["channel"] if channel else [])))
+        words = [kind, "7bit" * seven, "channel" * channel, CALIBRATORS[calibrator].replace("min-max", ""), FORMATS[quant_format]]
+        name = "-".join(word for word in words if word)
         if name in METHODS:
             found.append(
                 {"name": name, "format": quant_format, "activation": TYPES[kind][0], "weight": TYPES[kind][1],
@@ -40,9 +41,10 @@ def our_grid(source: Path, images: NDArray[np.float32], folder: Path) -> list[Pa
     folder.mkdir(parents=True, exist_ok=True)
     model = read_model(source)
     ready = prepare(model, source)
-    ranges = min_max(ready, [images], file=source)
+    (statistics,) = calibrate([ready], [images], file=source)
     files = []
     for case in CASES:
         files.append(folder / f"{case['name']}.onnx")
+        ranges = statistics.ranges(CALIBRATORS[case["calibrator"]])
         files[-1].write_bytes(serialize(insert(ready, ranges, METHODS[case["name"]], model)))
     return files
