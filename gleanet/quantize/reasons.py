@@ -86,9 +86,9 @@ class Verdicts:
         able = sum(self.within(t) for t in tried)
         ratio = self._ratio(best)
         slow = " It is slower than the float file on this machine: only the size is gained." if ratio > 1 else ""
+        which = f"the fastest of {able} methods" if able > 1 else "the only method"
         return (
-            f"{best.method} is the fastest of {able} methods within {self.max_drop:g} points ({len(trials)} tried): "
-            f"{self._speed(best)}; {_accuracy(best)}.{slow}"
+            f"{best.method} is {which} within {self.max_drop:g} points ({len(trials)} tried): {self._speed(best)}; {_accuracy(best)}.{slow}"
         )
 
     def _speed(self, trial: Trial) -> str:
