@@ -7,11 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from gleanet.core.records import Accuracy
+from gleanet.core.records import Accuracy, Change
 from gleanet.report import units
 
 RESULTS = Path(__file__).parent / "results" / "quantization"
 PERCENTILE = Path(__file__).parent / "results" / "percentile.json"
+REPAIR = Path(__file__).parent / "results" / "quantization_repair.json"
 FASTER = 1.02  # two times within 2 % are the same for all the timing can tell
 Row = dict[str, Any]
 
@@ -27,7 +28,8 @@ def texts() -> dict[str, str]:
         "quantization_chain": ("chain", chain),
         "quantization_layers": ("chain", layers),
     }
-    return {"percentile": percentile(json.loads(PERCENTILE.read_text(encoding="utf-8")))} | {
+    alone = {name: make(json.loads(file.read_text(encoding="utf-8"))) for name, (file, make) in ALONE.items() if file.is_file()}
+    return alone | {
         name: "\n\n".join(f"**{result['settings']['network']}**\n\n{make(result)}" for result in found if part in result["parts"])
         for name, (part, make) in makers.items()
         if any(part in result["parts"] for result in found)
@@ -45,6 +47,29 @@ def percentile(result: Row) -> str:
     return "\n".join(lines) + (
         f"\n\n{settings['method']}, {settings['calibration']} training images calibrate, {settings['selection']:,} others are compared, "
         f"seed {settings['seed']}. {result['machine']['cpu']}, onnxruntime {versions['onnxruntime']}."
+    )
+
+
+def repaired(result: Row) -> str:
+    """What each step gained, and what it costs in time against the float file; then the seconds for the sensitivity."""
+    lines = ["| network | method | with | SQNR | against float (95 % interval) | on disk | layers in float | time of float, batch 1 / 64 |"]
+    lines.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for row in result["rows"]:
+        ratios = " / ".join(f"{a['p50_ms'] / b['p50_ms']:.2f}" for a, b in zip(row["latencies"], row["float_latencies"], strict=True))
+        lines.append(
+            f"| {row['network']} | {row['method']} | {row['step']} | {row['sqnr_db']:.1f} dB | {units.change(Change(**row['change']))} | "
+            f"{units.size(row['bytes'])} | {len(row['layers'])} | {ratios} |"
+        )
+    ranked = "; ".join(
+        f"{each['network']} {each['layers']} layers in {each['seconds']:.0f} s, the most sensitive are "
+        + ", ".join(one["layer"] for one in each["first"])
+        for each in result["sensitivity"]
+    )
+    settings = result["settings"]
+    return "\n".join(lines) + (
+        f"\n\nEach step on top of the ones before. Layers are put in float until the logits reach {settings['need_db']:g} dB on "
+        f"{settings['selection']:,} training images. Sensitivity ({settings['samples']} images): {ranked}. Accuracy: 10,000 test images, "
+        f"CIFAR-10 (JPEG q75), seed {settings['seed']}; one thread, medians of interleaved calls; {result['machine']['cpu']}."
     )
 
 
@@ -242,3 +267,9 @@ def _under(result: Row, part: Row) -> str:
         f"{result['data']['title']}, {result['data']['test']:,} test images; {settings['threads']} thread{turns}; {hardware['cpu']}, "
         f"{hardware['cores']} cores, {' '.join(hardware['isa'])}; {versions}."
     )
+
+
+ALONE: dict[str, tuple[Path, Callable[[Row], str]]] = {  # block -> (a result file of its own, what makes the text of it)
+    "percentile": (PERCENTILE, percentile),
+    "repair": (REPAIR, repaired),
+}
