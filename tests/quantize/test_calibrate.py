@@ -234,7 +234,8 @@ def test_integers_subgraphs_and_unread_outputs() -> None:
         helper.make_node("Concat", ["shape", "rest"], ["flat"], axis=0),
         helper.make_node("Reshape", ["either", "flat"], ["y"]),
     ]
-    model = prepare(model_of(nodes, {"limit": np.array(1, dtype=np.float32), "rest": np.array([-1])}, ("n", 3, 8, 8), ("n", 48)), FILE)
+    given = model_of(nodes, {"limit": np.array(1, dtype=np.float32), "rest": np.array([-1])}, ("n", 3, 8, 8), ("n", 48))
+    model = onnx.shape_inference.infer_shapes(given)
     x = abs(floats(10))
     (found,) = calibrate([model], [x], file=FILE)
     pool = x.reshape(10, 3, 4, 2, 4, 2).max(axis=(3, 5))
