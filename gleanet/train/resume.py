@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from gleanet.core.errors import CheckpointError, StoreError
+from gleanet.core.errors import CheckpointError, NewerFormat, StoreError
 from gleanet.core.files import write_bytes
 from gleanet.core.records import FORMAT_VERSION, CurvePoint, dumps, loads
 from gleanet.data import ImageSet
@@ -75,7 +75,7 @@ def read(path: Path, expected: dict[str, str]) -> tuple[Standing, dict[str, Tens
     """The standing and tensors of a saved state, or None where there is no file yet.
 
     Raises:
-        CheckpointError: the file is damaged, or belongs to another training; says what differs.
+        CheckpointError: the file is damaged, of a newer gleanet, or belongs to another training; says what differs.
     """
     if not path.exists():
         return None
@@ -83,6 +83,8 @@ def read(path: Path, expected: dict[str, str]) -> tuple[Standing, dict[str, Tens
         with safe_open(path, framework="pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
             standing = loads((file.metadata() or {})[_KEY].encode(), Standing, str(path))
+    except NewerFormat as error:
+        raise CheckpointError(str(error)) from error
     except (SafetensorError, OSError, KeyError, StoreError) as error:
         raise CheckpointError(f"{path} is not the state of a training or is damaged: delete it to start again") from error
     for what, value in expected.items():

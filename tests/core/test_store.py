@@ -1,6 +1,7 @@
 """Run folders: no result is lost, mixed up or locked away."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -106,10 +107,13 @@ def test_a_folder_that_cannot_be_written_is_found_out_first(tmp_path: Path) -> N
 @posix
 def test_a_second_process_is_told_who_works_there(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with another_process_in(folder) as pid, pytest.raises(StoreError, match=f"process {pid} is working in .*run: wait"):
+    with (
+        another_process_in(folder) as pid,
+        pytest.raises(BadInput, match=f"process {pid} on {socket.gethostname()} is working in .*: wait"),
+    ):
         store.create(folder, "resnet20", now=NOW)
     with store.create(folder, "resnet20", now=NOW) as mine:  # the other was killed: its lock is gone
-        assert (mine.folder / ".lock").read_text() == f"{os.getpid()}\n"
+        assert (mine.folder / ".lock").read_text() == f"{os.getpid()} {socket.gethostname()}\n"
 
 
 @posix
@@ -128,6 +132,27 @@ def test_resume_needs_a_readable_run(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_bytes(dumps(example_run()))
     store.resume(tmp_path).close()  # the failed attempt holds no lock, even while its error is being shown
     assert caught.tb is not None
+
+
+def test_resume_clears_away_what_a_killed_process_left_half_written(tmp_path: Path) -> None:
+    put(tmp_path, "run")
+    steps = tmp_path / "run" / "steps"
+    steps.mkdir()
+    kept = {steps / "one-shot.gleanet", tmp_path / "run" / "train.state", tmp_path / "run" / "notes.part"}
+    for path in (*kept, steps / ".one-shot.gleanet.abc12345.part", tmp_path / "run" / ".run.json.abc12345.part"):
+        path.write_bytes(b"half")
+    store.resume(tmp_path / "run").close()
+    left = {path for path in (tmp_path / "run").rglob("*") if path.is_file() and path.name not in (".lock", "run.json")}
+    assert left == kept
+
+
+def test_a_clock_that_goes_back_mixes_nothing_up(tmp_path: Path) -> None:
+    """Runs of one model in 2026, then, with the clock at 1970, once more: another folder; the order is what the clocks said."""
+    first = put(tmp_path, "2026-11-23-resnet20-a1b2c3")
+    with store.create(None, "resnet20", now=datetime(1970, 1, 1, tzinfo=UTC), root=tmp_path) as folder:
+        folder.write(replace(example_run(), id=folder.id, started="1970-01-01T00:00:00+00:00"))
+        assert [run.id for run in store.listing(tmp_path)] == [first.id, folder.id]
+    assert store.find(first.id, root=tmp_path).read() == first
 
 
 def test_find_goes_by_path_id_beginning_or_short_id(tmp_path: Path) -> None:
