@@ -20,7 +20,7 @@ def _config(context: typer.Context, path: Path | None) -> Path | None:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SettingsError(f"cannot read --config {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of a million digits, tables in tables without end
         raise SettingsError(f"--config {path} is not TOML: {error}") from error
     known = {str(parameter.name) for parameter in context.command.params} - set(SHARED)
     given = {key.replace("-", "_"): value for key, value in values.items()}

@@ -235,5 +235,5 @@ def loads(data: bytes, kind: type[Record], where: str) -> Record:
                 f"{where} was written by a newer gleanet (format {version}, this one reads {FORMAT_VERSION}): upgrade gleanet"
             )
         return msgspec.convert(raw, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise StoreError(f"{where} is not a {kind.__name__} record: {error}") from error
