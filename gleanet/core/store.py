@@ -13,15 +13,15 @@ import re
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
 
 from gleanet.core.errors import BadInput, StoreError
 from gleanet.core.files import sweep, write_bytes
-from gleanet.core.lock import LOCK, is_locked, lock
+from gleanet.core.lock import LOCK, lock
 from gleanet.core.records import Run, dumps, loads
 
 RECORD = "run.json"
@@ -148,47 +148,8 @@ def find(which: str | Path, *, root: Path = RUNS) -> RunFolder:
     raise BadInput(f"no run {name!r} in {root} and no folder of that name with a {RECORD}: see `gleanet runs list`")
 
 
-def listing(root: Path = RUNS) -> list[Run]:
-    """The runs under ``root``, newest first; empty where there is no such folder.
-
-    A folder whose record cannot be read is an entry with status ``broken`` and the reason as its note. A run that says it is running while
-    no process holds its lock was killed: its status here is ``interrupted``.
-    """
-    found = [(folder, _read_or_explain(folder)) for folder in _folders(root)]
-    newest = sorted(found, key=lambda pair: _start(pair[0], pair[1]), reverse=True)
-    return [run for _, run in newest]
-
-
 def _folders(root: Path) -> list[RunFolder]:
     return [RunFolder(record.parent) for record in sorted(root.glob(f"*/{RECORD}"))]
-
-
-def _read_or_explain(folder: RunFolder) -> Run:
-    try:
-        run = folder.read()
-    except StoreError as error:
-        return Run(
-            id=folder.id,
-            command="",
-            model="",
-            status="broken",
-            started="",
-            seconds=0.0,
-            settings={},
-            versions={},
-            machine={},
-            notes=(str(error),),
-        )
-    return replace(run, status="interrupted") if run.status == "running" and not is_locked(folder.folder) else run
-
-
-def _start(folder: RunFolder, run: Run) -> float:
-    """Seconds since the epoch at which the run started; for a record that does not say, when it was written."""
-    try:
-        started = datetime.fromisoformat(run.started)
-    except ValueError:
-        return folder.path(RECORD).stat().st_mtime
-    return (started if started.tzinfo else started.replace(tzinfo=UTC)).timestamp()
 
 
 def _slug(model: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gleanet.core import store
+from gleanet.core import index, store
 from gleanet.core.errors import BadInput, StoreError
 from gleanet.core.records import Run, dumps
 from tests.report.example import example_run
@@ -33,7 +33,7 @@ def put(root: Path, name: str, **fields: object) -> Run:
 def another_process_in(folder: Path) -> Iterator[int]:
     """A real process that holds the folder until the block ends; yields its id."""
     code = (
-        "import sys; from datetime import datetime; from pathlib import Path; from gleanet.core import store;"
+        "import sys; from datetime import datetime; from pathlib import Path; from gleanet.core import index, store;"
         "f = store.create(Path(sys.argv[1]), 'm', now=datetime.now()); print('ready', flush=True); sys.stdin.read()"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -151,7 +151,7 @@ def test_a_clock_that_goes_back_mixes_nothing_up(tmp_path: Path) -> None:
     first = put(tmp_path, "2026-11-23-resnet20-a1b2c3")
     with store.create(None, "resnet20", now=datetime(1970, 1, 1, tzinfo=UTC), root=tmp_path) as folder:
         folder.write(replace(example_run(), id=folder.id, started="1970-01-01T00:00:00+00:00"))
-        assert [run.id for run in store.listing(tmp_path)] == [first.id, folder.id]
+        assert [run.id for run in index.listing(tmp_path)] == [first.id, folder.id]
     assert store.find(first.id, root=tmp_path).read() == first
 
 
@@ -166,31 +166,3 @@ def test_find_goes_by_path_id_beginning_or_short_id(tmp_path: Path) -> None:
     for which in ("nothing", "", "c3"):
         with pytest.raises(BadInput, match="no run"):
             store.find(which, root=tmp_path)
-
-
-def test_listing_is_newest_first_and_survives_broken_folders(tmp_path: Path) -> None:
-    old = put(tmp_path, "b-old", started="2026-11-01T10:00:00+00:00")
-    new = put(tmp_path, "a-new", started="2026-11-01T10:30:00+02:00")
-    latest = put(tmp_path, "c", started="2026-11-02T00:00:00")
-    (tmp_path / "not-a-run").mkdir()
-    for name, text in (("broken", "{"), ("future", '{"format_version": 99}')):
-        put(tmp_path, name)
-        (tmp_path / name / "run.json").write_text(text)
-        os.utime(tmp_path / name / "run.json", (0, 0))
-    listed = store.listing(tmp_path)
-    assert listed[:3] == [latest, old, new]  # 10:30 at +02:00 is 08:30 UTC
-    broken = {run.id: run for run in listed[3:]}
-    assert set(broken) == {"broken", "future"}
-    assert all(run.status == "broken" for run in broken.values())
-    assert "not a Run record" in broken["broken"].notes[0]
-    assert "upgrade" in broken["future"].notes[0]
-    assert store.listing(tmp_path / "nowhere") == []
-
-
-@posix
-def test_a_killed_run_is_listed_as_interrupted_and_a_living_one_as_running(tmp_path: Path) -> None:
-    with store.create(tmp_path / "living", "resnet20", now=NOW) as living:
-        living.write(replace(example_run(), status="running"))
-        put(tmp_path, "killed", status="running")
-        assert {run.status for run in store.listing(tmp_path)} == {"running", "interrupted"}
-        assert next(run for run in store.listing(tmp_path) if run.id == "killed").status == "interrupted"

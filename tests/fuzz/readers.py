@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gleanet.cli.app import main
-from gleanet.core import store
+from gleanet.core import index, store
 from gleanet.core.errors import GleanetError, StoreError
 from gleanet.core.settings import PruneSettings, ShrinkSettings, TrainSettings
 from gleanet.data import load as load_data
@@ -85,7 +85,7 @@ def config(case: Path) -> None:
 
 
 def run_folder(case: Path) -> None:
-    store.listing(case)
+    index.listing(case)
     run = store.find(case / "run").read()
     for kind in (TrainSettings, PruneSettings, ShrinkSettings):
         with_settings(case / "run", run.command, kind)
