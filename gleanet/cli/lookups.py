@@ -63,7 +63,11 @@ def _int8(isa: list[str]) -> str:
 
 
 @runs.command("list")
-def list_runs(root: Root = store.RUNS, json: o.Json = False) -> int:
+def list_runs(
+    root: Root = store.RUNS,
+    limit: Annotated[int, typer.Option(min=1, help="Runs in the table; --json has them all.")] = 50,
+    json: o.Json = False,
+) -> int:
     """Past runs, newest first.
 
     Example: [bold]gleanet runs list[/]
@@ -74,8 +78,9 @@ def list_runs(root: Root = store.RUNS, json: o.Json = False) -> int:
     elif not found:
         print_text(f"no runs in {root}")
     else:
-        cells = tuple((e.id, e.command, e.model, e.data, e.status, e.started, f"{e.seconds:.0f} s") for e in found)
-        print_table(Table(("Run", "Command", "Model", "Data", "Status", "Started", "Took"), cells))
+        cells = tuple((e.id, e.command, e.model, e.data, e.status, e.started, f"{e.seconds:.0f} s") for e in found[:limit])
+        older = f"{len(found) - limit:,} more, older: --limit {len(found)} shows all" if len(found) > limit else ""
+        print_table(Table(("Run", "Command", "Model", "Data", "Status", "Started", "Took"), cells, older))
     return 0
 
 

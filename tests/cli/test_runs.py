@@ -26,4 +26,7 @@ def test_runs_are_found_by_words(gleanet: Gleanet, tmp_path: Path) -> None:
         ("one", "shrink", "done"),
         ("two", "train", "below bar"),
     }
+    short = gleanet("runs", "list", "--root", tmp_path, "--limit", 1).stdout
+    assert ("one" in short) != ("two" in short)
+    assert "1 more, older: --limit 2 shows all" in short
     assert_one_line(gleanet("runs", "search", "%", "--root", tmp_path), "give words")
