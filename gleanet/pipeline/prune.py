@@ -135,7 +135,7 @@ def _given(file: str, target: Subject) -> Plan:
 
 
 def _in_training(settings: PruneSettings, target: Subject, recorder: Recorder, progress: Progress) -> Pruned:
-    """FCR inside the training loop (DESIGN 5.3). It depends on the weights of every step, so it starts anew when it is resumed."""
+    """FCR inside the training loop (DESIGN 5.3); its state is kept with that of the training."""
     pruning, recycle = settings.pruning, settings.pruning.recycle or "features"
     assert recycle != "similarity"  # the settings refuse it
     drawn = samples(target.data, pruning.calibration, EXAMINED, settings.seed)
@@ -164,6 +164,8 @@ def _in_training(settings: PruneSettings, target: Subject, recorder: Recorder, p
         seed=settings.seed,
         teacher=target.net if training.distill else None,  # fit copies it before the first step
         after_step=lambda step: fcr.step(),
+        along=fcr,
+        checkpoint=recorder.folder.path(STATE),
         evaluate=target.data.test,
         name="Train and prune",
         progress=progress,
