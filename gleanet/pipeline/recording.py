@@ -13,11 +13,14 @@ import msgspec
 from gleanet.core import host, store
 from gleanet.core.errors import Interrupted, SettingsError, StoreError
 from gleanet.core.lock import LOCK
+from gleanet.core.progress import Progress
 from gleanet.core.records import Run
 from gleanet.core.store import RunFolder
 from gleanet.data import Dataset
+from gleanet.report import render
 
 Settings = TypeVar("Settings")
+FINISHED = ("done", "below bar")
 
 
 @dataclass
@@ -37,11 +40,21 @@ class Recorder:
         self.spent = self.run.seconds
 
     def update(self, *, results: Mapping[str, Any] | None = None, **changes: Any) -> Run:
-        merged = {"folder": str(self.folder.folder), **self.run.results, **(results or {})}
-        self.run = replace(self.run, seconds=self.spent + time.monotonic() - self.begun, results=merged, **changes)
+        self.run = self._grown(results, changes)
         self.folder.write(self.run)
         self.updated = True
         return self.run
+
+    def finish(self, *, status: str, results: Mapping[str, Any] | None = None, **changes: Any) -> Run:
+        """Render the report and then write the record: a run that says it is done has everything. Training states are of no use then."""
+        render(self._grown(results, changes | {"status": status}), self.folder.folder)
+        run = self.update(status=status, results=results, **changes)
+        _discard_states(self.folder)
+        return run
+
+    def _grown(self, results: Mapping[str, Any] | None, changes: Mapping[str, Any]) -> Run:
+        merged = {"folder": str(self.folder.folder), **self.run.results, **(results or {})}
+        return replace(self.run, seconds=self.spent + time.monotonic() - self.begun, results=merged, **changes)
 
     def has_work(self) -> bool:
         """Whether the run has anything to show for itself."""
@@ -89,6 +102,25 @@ def recorded(command: str, model: str, settings: dict[str, Any], *, out: Path | 
             raise
         if recorder.run.status == "running":
             recorder.update(status="done")
+
+
+def done_already(resume: str | None, command: str, progress: Progress) -> Run | None:
+    """The record of a run that is to be resumed and has nothing left to do; None for any other."""
+    if resume is None:
+        return None
+    folder = store.find(resume)
+    run = folder.read()
+    if run.command != command or run.status not in FINISHED or not folder.path("model.gleanet").is_file():
+        return None
+    with store.resume(resume) as locked:
+        _discard_states(locked)
+    progress.say(f"{folder.folder} is {run.status}: there is nothing to go on with")
+    return run
+
+
+def _discard_states(folder: RunFolder) -> None:
+    for state in folder.folder.rglob("*.state"):
+        state.unlink(missing_ok=True)
 
 
 def _end(recorder: Recorder, status: str) -> None:

@@ -102,7 +102,7 @@ def test_a_clock_that_has_gone_back_is_no_obstacle(gleanet: Gleanet, trained: Pa
 def test_a_resumed_run_that_fails_keeps_its_results(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
     run = copy_of(trained, tmp_path / "run")
     record = json.loads((run / "run.json").read_bytes())
-    record["settings"]["data"] = str(tmp_path / "gone")
+    record["status"], record["settings"]["data"] = "interrupted", str(tmp_path / "gone")
     (run / "run.json").write_text(json.dumps(record))
     assert_one_line(gleanet("train", "--resume", run), "gone")
     after = json.loads((run / "run.json").read_bytes())
