@@ -113,32 +113,24 @@ def fit(
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     sgd = optimizer(model, recipe, standing.peak)
     if found is not None:
-        resume.put(model, sgd, found[1])
-        if along is not None:
-            along.load_state_dict(resume.state_along(standing, found[1]))
+        _go_on(model, sgd, along, *found)
     per_epoch = steps_per_epoch(len(images), recipe)
     job = _Job(
-        model,
-        images,
-        recipe,
-        preprocess,
-        seed,
-        guide,
-        after_step,
-        evaluate,
-        checkpoint,
-        along,
-        name,
-        device,
-        per_epoch,
-        total,
-        sgd,
-        progress,
-    )
+        model, images, recipe, preprocess, seed, guide, after_step, evaluate, checkpoint, along, name, device, per_epoch, total,
+        sgd, progress,
+    )  # fmt: skip
     state = _State(standing)
     with mode(model, training=True), forked_random(device):
         _run(job, state)
     return model, Curve(name, state.standing.points)
+
+
+def _go_on(
+    model: nn.Module, sgd: torch.optim.SGD, along: resume.Stateful | None, standing: resume.Standing, tensors: dict[str, Tensor]
+) -> None:
+    resume.put(model, sgd, tensors)
+    if along is not None:
+        along.load_state_dict(resume.state_along(standing, tensors))
 
 
 def _run(job: _Job, state: _State) -> None:
