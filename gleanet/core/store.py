@@ -148,6 +148,15 @@ def find(which: str | Path, *, root: Path = RUNS) -> RunFolder:
     raise BadInput(f"no run {name!r} in {root} and no folder of that name with a {RECORD}: see `gleanet runs list`")
 
 
+def listing(root: Path = RUNS) -> list[Run]:
+    """The whole records of the runs under ``root`` that can be read, newest first. To look among many there is :mod:`gleanet.core.index`."""
+    found = []
+    for folder in _folders(root):
+        with suppress(StoreError):  # damaged, or of a newer gleanet: the index lists it, and says why
+            found.append(folder.read())
+    return sorted(found, key=lambda run: run.started, reverse=True)
+
+
 def _folders(root: Path) -> list[RunFolder]:
     return [RunFolder(record.parent) for record in sorted(root.glob(f"*/{RECORD}"))]
 

@@ -166,3 +166,12 @@ def test_find_goes_by_path_id_beginning_or_short_id(tmp_path: Path) -> None:
     for which in ("nothing", "", "c3"):
         with pytest.raises(BadInput, match="no run"):
             store.find(which, root=tmp_path)
+
+
+def test_whole_records_are_listed_newest_first_without_those_that_cannot_be_read(tmp_path: Path) -> None:
+    old = put(tmp_path, "b-old", started="2026-11-01T10:00:00+00:00")
+    new = put(tmp_path, "a-new", started="2026-11-02T08:00:00+00:00")
+    put(tmp_path, "broken")
+    (tmp_path / "broken" / "run.json").write_text("{")
+    assert store.listing(tmp_path) == [new, old]
+    assert store.listing(tmp_path / "nowhere") == []
