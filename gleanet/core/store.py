@@ -149,7 +149,7 @@ def find(which: str | Path, *, root: Path = RUNS) -> RunFolder:
 
 
 def listing(root: Path = RUNS) -> list[Run]:
-    """The whole records of the runs under ``root`` that can be read, newest first. To look among many there is :mod:`gleanet.core.index`."""
+    """The whole records of the runs under ``root`` that can be read, newest first. To search: :mod:`gleanet.core.index`."""
     found = []
     for folder in _folders(root):
         with suppress(StoreError):  # damaged, or of a newer gleanet: the index lists it, and says why
