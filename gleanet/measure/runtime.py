@@ -17,7 +17,7 @@ from gleanet.core.errors import ModelError
 from gleanet.measure.session import Session as Session
 from gleanet.measure.session import StrPath as StrPath
 from gleanet.measure.session import one_line as one_line
-from gleanet.measure.wellformed import check_tensors, check_text
+from gleanet.measure.wellformed import check_inputs, check_tensors, check_text
 
 # Everything ONNX Runtime raises; its classes share no base but Exception.
 ORT_ERRORS: tuple[type[Exception], ...] = tuple(
@@ -75,6 +75,7 @@ def read_model(path: StrPath, *, weights: bool = True) -> onnx.ModelProto:
     if not model.ir_version or not model.graph.output:
         raise ModelError(f"{file} is not an ONNX file: it holds no graph")
     check_text(model, file)
+    check_inputs(model, file)
     outside = check_external(model, file)
     if weights and outside:
         try:

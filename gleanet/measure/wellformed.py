@@ -15,6 +15,7 @@ from onnx import TensorProto
 from gleanet.core.errors import ModelError
 
 MAX_VALUES = 2**31  # of one tensor: no ONNX file of 2 GB holds more, not even of 8 bits each
+MAX_INPUT = 3 * 2**24  # of one image, as many as an image of a data set may have
 _BITS: dict[int, int] = {
     TensorProto.FLOAT: 32, TensorProto.UINT8: 8, TensorProto.INT8: 8, TensorProto.UINT16: 16, TensorProto.INT16: 16,
     TensorProto.INT32: 32, TensorProto.INT64: 64, TensorProto.BOOL: 8, TensorProto.FLOAT16: 16, TensorProto.DOUBLE: 64,
@@ -48,6 +49,16 @@ def check_tensors(tensors: Iterator[TensorProto], file: Path) -> None:
         if min(tensor.dims, default=0) < 0 or values > MAX_VALUES or (held is not None and held != _packed(tensor, values)):
             raise ModelError(
                 f"{file} is damaged: tensor {tensor.name!r} of shape {list(tensor.dims)} does not hold its values; get it again"
+            )
+
+
+def check_inputs(model: onnx.ModelProto, file: Path) -> None:
+    """Raise ModelError where an input of one image is larger than any image: what times or calibrates would ask for that much memory."""
+    for value in model.graph.input:
+        sizes = [size.dim_value for size in value.type.tensor_type.shape.dim]
+        if math.prod(max(1, size) for size in sizes[1:]) > MAX_INPUT:
+            raise ModelError(
+                f"{file}: input {value.name!r} is {sizes}, more than {MAX_INPUT:,} values an image: export it for smaller images"
             )
 
 

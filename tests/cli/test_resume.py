@@ -31,7 +31,9 @@ class Job:
         known = (folder / "run.json").exists()
         arguments = [self.arguments[0], "--resume", str(folder)] if known else [*self.arguments, "--out", str(folder)]
         command = [sys.executable, "-m", "gleanet", *arguments]
-        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=dict(os.environ))
+        return subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=dict(os.environ), preexec_fn=listen_to_ctrl_c
+        )
 
 
 COMMANDS = {
@@ -72,6 +74,11 @@ def job(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
         return known[name]
 
     return make
+
+
+def listen_to_ctrl_c() -> None:
+    """A shell that runs the tests in the background has its children ignore Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def wait_for(path: Path, process: "subprocess.Popen[str]") -> None:

@@ -63,3 +63,14 @@ def test_text_that_is_not_utf8_is_refused(tmp_path: Path, name: bytes) -> None:
     (tmp_path / "m.onnx").write_bytes(data.replace(name, b"\xff" + name[1:]))
     with pytest.raises(ModelError, match="not UTF-8"):
         read_model(tmp_path / "m.onnx")
+
+
+def test_an_input_larger_than_any_image_is_refused(tmp_path: Path) -> None:
+    for side, fits in ((4096, True), (4097, False)):
+        nodes = [helper.make_node("GlobalAveragePool", ["x"], ["g"]), helper.make_node("Flatten", ["g"], ["y"])]
+        file = tiny_onnx.save(tiny_onnx.model_of(nodes, {}, ("n", 3, side, side), ("n", 3)), tmp_path / "m.onnx")
+        if fits:
+            read_model(file)
+        else:
+            with pytest.raises(ModelError, match=r"'x' is \[0, 3, 4097, 4097\], more than .*smaller images"):
+                read_model(file)
