@@ -57,7 +57,7 @@ def main(root: Path, first: int, step: int) -> None:
     for name in ("tmp", "cache", "outside", "sandbox"):
         (root / name).mkdir()
     (root / "outside" / "canary").write_bytes(b"alive")
-    os.environ.update(GLEANET_CACHE=str(root / "cache"), TMPDIR=str(root / "tmp"), HOME=str(root))
+    os.environ.update(GLEANET_CACHE=str(root / "cache"), GLEANET_NATIVE="0", TMPDIR=str(root / "tmp"), HOME=str(root))
     os.environ.pop("GLEANET_DATA", None)
     tempfile.tempdir = None
     host.machine()  # asks the processor once, in a process of its own
