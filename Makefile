@@ -12,7 +12,7 @@ DEMO := runs/demo
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all install lint types format pins clean
+.PHONY: help demo test test-all fuzz install lint types format pins clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /make \1\t/' | expand -t 16
@@ -27,6 +27,9 @@ test: lint types  ## style, types and the quick tests
 
 test-all: lint types  ## style, types and every test, the slow ones too
 	$(PYTEST)
+
+fuzz: $(STAMP)  ## read every broken and hostile file of the corpus (about a minute)
+	$(PYTEST) tests/fuzz -k "not every_tenth"
 
 install: $(STAMP)  ## only create .venv and install into it
 

@@ -238,7 +238,7 @@ def print_run(run: Run) -> None:
     measured = {"accuracy_before": "accuracy before", "accuracy_one_shot": "pruned, before recovery", "accuracy": "accuracy"}
     for name, label in measured.items():
         found = run.results.get(name)
-        if isinstance(found, dict):
+        if isinstance(found, dict) and all(isinstance(found.get(key), int | float) for key in ("value", "low", "high", "n")):
             print_text(
                 f"{label}: {100 * found['value']:.2f} % ({100 * found['low']:.2f} to {100 * found['high']:.2f}, {found['n']:,} test images)"
             )

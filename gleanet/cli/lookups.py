@@ -8,7 +8,7 @@ import typer
 from gleanet.cli import options as o
 from gleanet.cli.jobs import print_run
 from gleanet.cli.terminal import print_json, print_table, print_text
-from gleanet.core import host, store
+from gleanet.core import host, index, store
 from gleanet.core.errors import DataError
 from gleanet.report import Table
 
@@ -63,24 +63,45 @@ def _int8(isa: list[str]) -> str:
 
 
 @runs.command("list")
-def list_runs(root: Root = store.RUNS, json: o.Json = False) -> int:
+def list_runs(
+    root: Root = store.RUNS,
+    limit: Annotated[int, typer.Option(min=1, help="Runs in the table; --json has them all.")] = 50,
+    json: o.Json = False,
+) -> int:
     """Past runs, newest first.
 
     Example: [bold]gleanet runs list[/]
     """
-    found = store.listing(root)
+    found = index.listing(root)
     if json:
-        print_json(
-            [
-                {"id": r.id, "command": r.command, "model": r.model, "status": r.status, "started": r.started, "seconds": r.seconds}
-                for r in found
-            ]
-        )
+        print_json([{key: value for key, value in vars(entry).items() if key not in ("folder", "note") or value} for entry in found])
     elif not found:
         print_text(f"no runs in {root}")
     else:
-        cells = tuple((r.id, r.command, r.model, str(r.data.get("title", "")), r.status, r.started, f"{r.seconds:.0f} s") for r in found)
-        print_table(Table(("Run", "Command", "Model", "Data", "Status", "Started", "Took"), cells))
+        cells = tuple((e.id, e.command, e.model, e.data, e.status, e.started, f"{e.seconds:.0f} s") for e in found[:limit])
+        older = f"{len(found) - limit:,} more, older: --limit {len(found)} shows all" if len(found) > limit else ""
+        print_table(Table(("Run", "Command", "Model", "Data", "Status", "Started", "Took"), cells, older))
+    return 0
+
+
+@runs.command("search")
+def search_runs(
+    words: Annotated[list[str], typer.Argument(help="Words, or beginnings of words, that a run must all hold.")],
+    root: Root = store.RUNS,
+    json: o.Json = False,
+) -> int:
+    """Past runs by words: in their names, settings, data, classes, methods, verdicts, notes.
+
+    Example: [bold]gleanet runs search resnet20 global[/]
+    """
+    found = index.search(words, root)
+    if json:
+        print_json(found)
+    elif not found:
+        print_text(f"no run in {root} holds all of: {' '.join(words)}")
+    else:
+        cells = tuple((e.id, e.command, e.model, e.status, e.started, " ".join(e.note.split())) for e in found)
+        print_table(Table(("Run", "Command", "Model", "Status", "Started", "Found"), cells))
     return 0
 
 

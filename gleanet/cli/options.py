@@ -10,6 +10,7 @@ from gleanet.core import settings
 from gleanet.core.errors import SettingsError
 
 SHARED = ("config", "help")
+MAX_CONFIG = 2**14  # Python's TOML reader takes time with the square of how deep tables lie in tables
 
 
 def _config(context: typer.Context, path: Path | None) -> Path | None:
@@ -17,10 +18,14 @@ def _config(context: typer.Context, path: Path | None) -> Path | None:
     if path is None:
         return None
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        with open(path, "rb") as file:
+            data = file.read(MAX_CONFIG + 1)
+        if len(data) > MAX_CONFIG:
+            raise SettingsError(f"--config {path} is longer than {MAX_CONFIG:,} bytes: it should hold options by name")
+        values = tomllib.loads(data.decode())
     except OSError as error:
         raise SettingsError(f"cannot read --config {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of a million digits, tables in tables without end
         raise SettingsError(f"--config {path} is not TOML: {error}") from error
     known = {str(parameter.name) for parameter in context.command.params} - set(SHARED)
     given = {key.replace("-", "_"): value for key, value in values.items()}

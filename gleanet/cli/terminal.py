@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -98,12 +99,18 @@ def print_json(value: Any) -> None:
 
 
 def print_text(text: str) -> None:
-    """Plain text on standard output, as it is."""
-    sys.stdout.write(text + "\n")
+    """Plain text on standard output."""
+    sys.stdout.write("\n".join(map(printable, text.split("\n"))) + "\n")
+
+
+def printable(text: str) -> str:
+    """``text`` without what a terminal would obey: names and notes come from files, which may hold control codes."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def print_table(table: Table) -> None:
     """A table at full width; in a terminal that is too narrow for it, one block a row instead."""
+    table = replace(table, cells=tuple(tuple(map(printable, cells)) for cells in table.cells))
     widths = [max(len(line[column]) for line in (table.header, *table.cells)) for column in range(len(table.header))]
     console = Console(highlight=False, markup=False)
     needed = sum(widths) + 3 * len(widths) + 1
@@ -125,4 +132,4 @@ def print_table(table: Table) -> None:
 
 def print_error(message: str) -> None:
     """One line on standard error."""
-    sys.stderr.write(f"gleanet: {' '.join(message.split())}\n")
+    sys.stderr.write(f"gleanet: {printable(' '.join(message.split()))}\n")

@@ -10,6 +10,7 @@
     ├── ExportError              the exported file does not compute what the network computes
     ├── QuantizationError        no method gives a file that loads
     ├── StoreError               a file or run folder cannot be written or read back
+    │   └── NewerFormat          written by a newer gleanet; nothing is wrong with it
     └── Interrupted              exit code 130: stopped by Ctrl-C after the state was saved; says how to go on
 
 A message says what is wrong, with which value, and what to do, in one line.
@@ -55,6 +56,10 @@ class QuantizationError(GleanetError):
 
 
 class StoreError(GleanetError):
+    pass
+
+
+class NewerFormat(StoreError):
     pass
 
 

@@ -8,6 +8,8 @@ from tempfile import mkstemp
 
 from gleanet.core.errors import StoreError
 
+PART = ".part"
+
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
@@ -18,7 +20,7 @@ def replacing(target: Path) -> Iterator[Path]:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+        handle, name = mkstemp(prefix=f".{target.name}.", suffix=PART, dir=target.parent)
         os.close(handle)
     except OSError as error:
         raise StoreError(f"cannot write {target}: {error.strerror}") from error
@@ -39,3 +41,16 @@ def write_bytes(target: Path, data: bytes) -> None:
     """Write ``data`` to ``target`` atomically."""
     with replacing(target) as temporary:
         temporary.write_bytes(data)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what writers that were killed have left in ``folder`` and below. Only for who holds the folder's lock.
+
+    Raises:
+        StoreError: one of them cannot be removed.
+    """
+    for leftover in folder.rglob(f".*{PART}"):
+        try:
+            leftover.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(f"cannot remove {leftover}: {error.strerror}") from error

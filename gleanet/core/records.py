@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from gleanet.core.errors import StoreError
+from gleanet.core.errors import NewerFormat, StoreError
 
 FORMAT_VERSION = 1
 
@@ -259,13 +259,16 @@ def loads(data: bytes, kind: type[Record], where: str) -> Record:
     """Decode JSON into ``kind``, checking every field; ``where`` names the source in the error.
 
     Raises:
-        StoreError: not JSON, a field of the wrong type, or written by a newer version of gleanet.
+        StoreError: not JSON, or a field of the wrong type.
+        NewerFormat: written by a newer version of gleanet.
     """
     try:
         raw = msgspec.json.decode(data)
         version = raw.get("format_version", FORMAT_VERSION) if isinstance(raw, dict) else FORMAT_VERSION
         if isinstance(version, int) and version > FORMAT_VERSION:
-            raise StoreError(f"{where} was written by a newer gleanet (format {version}, this one reads {FORMAT_VERSION}): upgrade gleanet")
+            raise NewerFormat(
+                f"{where} was written by a newer gleanet (format {version}, this one reads {FORMAT_VERSION}): upgrade gleanet"
+            )
         return msgspec.convert(raw, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise StoreError(f"{where} is not a {kind.__name__} record: {error}") from error

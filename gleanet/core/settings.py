@@ -1,5 +1,6 @@
 """The settings of every command: frozen, checked when made, stored with every result. Torch-free, so that the command line stays fast."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, Literal
@@ -81,6 +82,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_common(self.seed, self.threads)
+        check_training(self.training)
         _within("--epochs", self.training.epochs, self.training.epochs > 0, "above 0")
 
 
@@ -168,12 +170,23 @@ def check_common(seed: int, threads: int) -> None:
     _within("--threads", threads, threads >= 1, "at least 1")
 
 
+def check_training(training: Training) -> None:
+    """Raise SettingsError on a number that no training can use, before anything is made of it. NaN is none of them."""
+    t = training
+    _within("--epochs", t.epochs, 0 <= t.epochs < math.inf, "0 or more")
+    _within("--lr", t.lr, t.lr is None or 0 < t.lr < math.inf, "above 0, or left out for a range test")
+    _within("--batch-size", t.batch_size, t.batch_size >= 1, "at least 1")
+    _within("--weight-decay", t.weight_decay, 0 <= t.weight_decay < math.inf, "0 or more")
+    _within("--label-smoothing", t.label_smoothing, 0 <= t.label_smoothing < 1, "in [0, 1)")
+    _within("--distill", t.distill, t.distill is None or 0 <= t.distill <= 1, "in [0, 1]")
+
+
 def check_pruning(pruning: Pruning, training: Training) -> None:
     """Raise SettingsError on a budget, number of images or of epochs that cannot be."""
     bound, target = pruning.budget
     _within(f"--{bound}", target, in_range(bound, target), BOUNDS[bound])
     _within("--calibration", pruning.calibration, pruning.calibration > 0, "a number of images above 0")
-    _within("--epochs", training.epochs, training.epochs >= 0, "0 or more")
+    check_training(training)
 
 
 def one_budget(**targets: float | None) -> tuple[Bound, float]:

@@ -4,32 +4,27 @@ Rules, so that no result is ever lost or mixed up:
 
 - ``create`` makes a new folder, or takes an empty or foreign one. It refuses a folder that already holds a run (continue that with
   ``--resume``) or a file that a run would overwrite. A resumed run replaces files one by one, each whole or untouched (``core/files.py``).
-- While a process works in a run folder it holds the lock file ``.lock``, with its process id inside. The operating system releases the lock
-  when the process ends, however it ends, so a killed run never leaves a folder shut. (POSIX; on Windows there is no lock.)
+- While a process works in a run folder it holds the folder's lock (``core/lock.py``): a second one is told who works there, a killed one
+  never leaves a folder shut.
 - A folder that cannot be written is found out before the work, not after it.
 """
 
-import os
 import re
 import secrets
-import sys
-import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
 
 from gleanet.core.errors import BadInput, StoreError
-from gleanet.core.files import write_bytes
+from gleanet.core.files import sweep, write_bytes
+from gleanet.core.lock import LOCK, lock
 from gleanet.core.records import Run, dumps, loads
 
-if sys.platform != "win32":
-    import fcntl
-
 RECORD = "run.json"
-LOCK = ".lock"
 ARTEFACTS = ("base.onnx", "model.onnx", "model.int8.onnx", "model.gleanet", "report.html")
 RUNS = Path("runs")
 
@@ -76,8 +71,9 @@ class RunFolder:
         if self._release is None:
             return
         if self.folder.is_dir() and [entry.name for entry in self.folder.iterdir()] == [LOCK]:
-            self.path(LOCK).unlink()
-            self.folder.rmdir()
+            with suppress(OSError):  # another process has come in between: the folder is its own now
+                self.path(LOCK).unlink()
+                self.folder.rmdir()
         self._release()
 
     def __enter__(self) -> "RunFolder":
@@ -96,12 +92,12 @@ def create(out: Path | None, model: str, *, now: datetime, root: Path = RUNS) ->
         now: time of the run's start; gives the default folder its date.
 
     Raises:
-        BadInput: ``out`` already holds a run, or a file that the run would overwrite.
-        StoreError: the folder cannot be made or written, or another process works in it.
+        BadInput: ``out`` already holds a run, or a file that the run would overwrite, or another process works in it.
+        StoreError: the folder cannot be made or written.
     """
     path = out if out is not None else root / f"{now:%Y-%m-%d}-{_slug(model)}-{secrets.token_hex(3)}"
     _make_writable(path)
-    release = _lock(path)
+    release = lock(path)
     taken = next((name for name in (RECORD, *ARTEFACTS) if (path / name).exists()), None)
     if taken is not None:
         release()
@@ -112,17 +108,18 @@ def create(out: Path | None, model: str, *, now: datetime, root: Path = RUNS) ->
 
 
 def resume(which: str | Path, *, root: Path = RUNS) -> RunFolder:
-    """Open the folder of an earlier run for writing, and lock it.
+    """Open the folder of an earlier run for writing, lock it, and clear away what its process left half-written when it was killed.
 
     Raises:
-        BadInput: no such run.
-        StoreError: its record cannot be read, the folder cannot be written, or another process works in it.
+        BadInput: no such run, or another process works in it.
+        StoreError: its record cannot be read, or the folder cannot be written.
     """
     path = find(which, root=root).folder
     _make_writable(path)
-    folder = RunFolder(path, _lock(path))
+    folder = RunFolder(path, lock(path))
     try:
         folder.read()
+        sweep(path)
     except StoreError:
         folder.close()
         raise
@@ -152,46 +149,16 @@ def find(which: str | Path, *, root: Path = RUNS) -> RunFolder:
 
 
 def listing(root: Path = RUNS) -> list[Run]:
-    """The runs under ``root``, newest first; empty where there is no such folder.
-
-    A folder whose record cannot be read is an entry with status ``broken`` and the reason as its note. A run that says it is running while
-    no process holds its lock was killed: its status here is ``interrupted``.
-    """
-    found = [(folder, _read_or_explain(folder)) for folder in _folders(root)]
-    newest = sorted(found, key=lambda pair: _start(pair[0], pair[1]), reverse=True)
-    return [run for _, run in newest]
+    """The whole records of the runs under ``root`` that can be read, newest first. To search: :mod:`gleanet.core.index`."""
+    found = []
+    for folder in _folders(root):
+        with suppress(StoreError):  # damaged, or of a newer gleanet: the index lists it, and says why
+            found.append(folder.read())
+    return sorted(found, key=lambda run: run.started, reverse=True)
 
 
 def _folders(root: Path) -> list[RunFolder]:
     return [RunFolder(record.parent) for record in sorted(root.glob(f"*/{RECORD}"))]
-
-
-def _read_or_explain(folder: RunFolder) -> Run:
-    try:
-        run = folder.read()
-    except StoreError as error:
-        return Run(
-            id=folder.id,
-            command="",
-            model="",
-            status="broken",
-            started="",
-            seconds=0.0,
-            settings={},
-            versions={},
-            machine={},
-            notes=(str(error),),
-        )
-    return replace(run, status="interrupted") if run.status == "running" and not _is_locked(folder.folder) else run
-
-
-def _start(folder: RunFolder, run: Run) -> float:
-    """Seconds since the epoch at which the run started; for a record that does not say, when it was written."""
-    try:
-        started = datetime.fromisoformat(run.started)
-    except ValueError:
-        return folder.path(RECORD).stat().st_mtime
-    return (started if started.tzinfo else started.replace(tzinfo=UTC)).timestamp()
 
 
 def _slug(model: str) -> str:
@@ -209,57 +176,3 @@ def _make_writable(path: Path) -> None:
             probe.write(b"gleanet")
     except OSError as error:
         raise StoreError(f"cannot write in the run folder {path}: {error.strerror}; choose another with --out") from error
-
-
-if sys.platform != "win32":
-
-    def _lock(path: Path) -> Callable[[], None]:
-        """Take the folder's lock; the returned function, the end of the process, or the last reference to that function releases it."""
-        try:
-            handle = os.open(path / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise StoreError(f"cannot lock the run folder {path}: {error.strerror}") from error
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.read(handle, 20).decode(errors="replace").strip() or "unknown"
-            os.close(handle)
-            raise StoreError(f"process {owner} is working in {path}: wait for it, or choose another folder with --out") from error
-        except OSError as error:  # a file system without locks
-            os.close(handle)
-            raise StoreError(f"cannot lock the run folder {path}: {error.strerror}") from error
-        os.ftruncate(handle, 0)
-        os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
-        return _Release(handle)
-
-    def _is_locked(path: Path) -> bool:
-        """Whether a process works in the folder."""
-        try:
-            handle = os.open(path / LOCK, os.O_RDONLY)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(handle)
-        return False
-
-else:
-
-    def _lock(path: Path) -> Callable[[], None]:
-        return lambda: None
-
-    def _is_locked(path: Path) -> bool:
-        return True  # unknown: believe the record
-
-
-class _Release:
-    """Closes a lock's file, once: when called, or when nothing refers to it any more."""
-
-    def __init__(self, handle: int) -> None:
-        self._close = weakref.finalize(self, os.close, handle)
-
-    def __call__(self) -> None:
-        self._close()

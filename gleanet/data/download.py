@@ -2,6 +2,7 @@
 
 import gzip
 import http.client
+import io
 import shutil
 import tarfile
 import urllib.error
@@ -130,8 +131,17 @@ def unpack(path: Path, archive: Archive, target: Path) -> Path:
     return final
 
 
+class _Bounded(io.BufferedReader):
+    """A stream that hands out no more in one piece than any file in these archives has: tarfile reads headers whole, however long."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= MAX_MEMBER_BYTES:
+            raise tarfile.ReadError(f"a header of {size:,} bytes")
+        return super().read(size)
+
+
 def _unpack_into(path: Path, archive: Archive, scratch: Path) -> None:
-    with tarfile.open(path, "r:gz") as tar:
+    with gzip.open(path) as unzipped, tarfile.open(fileobj=_Bounded(unzipped), mode="r:") as tar:
         for member in tar:
             folder, _, name = member.name.rstrip("/").partition("/")
             plain = (member.isdir() and not name) or (member.isfile() and name and "/" not in name)

@@ -46,6 +46,6 @@ def metadata_of(model: onnx.ModelProto, file: Path) -> Metadata:
             classes = tuple(names)
     except StoreError as error:
         raise ModelError(str(error)) from error
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise ModelError(f"{CLASSES} in {file} is not JSON: {error}") from error
     return Metadata(preprocess=preprocess, classes=classes)

@@ -17,6 +17,7 @@ from gleanet.core.errors import ModelError
 from gleanet.measure.session import Session as Session
 from gleanet.measure.session import StrPath as StrPath
 from gleanet.measure.session import one_line as one_line
+from gleanet.measure.wellformed import check_inputs, check_tensors, check_text
 
 # Everything ONNX Runtime raises; its classes share no base but Exception.
 ORT_ERRORS: tuple[type[Exception], ...] = tuple(
@@ -59,7 +60,7 @@ def read_model(path: StrPath, *, weights: bool = True) -> onnx.ModelProto:
         weights: also read external tensors into the model.
 
     Raises:
-        ModelError: missing, unreadable, not ONNX, or external data that leaves the folder, is absolute, a symbolic link, or missing.
+        ModelError: missing, unreadable, not ONNX, damaged, or external data that leaves the folder, is absolute, a link, or missing.
     """
     file = Path(path)
     try:
@@ -75,12 +76,15 @@ def read_model(path: StrPath, *, weights: bool = True) -> onnx.ModelProto:
         raise ModelError(f"{file} is not an ONNX file, or it is truncated ({len(data)} bytes)") from error
     if not model.ir_version or not model.graph.output:
         raise ModelError(f"{file} is not an ONNX file: it holds no graph")
+    check_text(model, file)
+    check_inputs(model, file)
     outside = check_external(model, file)
     if weights and outside:
         try:
             onnx.load_external_data_for_model(model, str(file.parent))
         except (OSError, ValueError, onnx.checker.ValidationError) as error:
             raise ModelError(f"{file}: external data cannot be read: {one_line(error)}") from error
+    check_tensors(_tensors(model), file)
     return model
 
 

@@ -28,7 +28,7 @@ from gleanet.nn.factory import is_builtin, make
 from gleanet.nn.modes import mode
 from gleanet.nn.narrow import PRINTED, narrow, width
 from gleanet.nn.surgery import set_module
-from gleanet.nn.weights import State, is_safetensors, put_state, read_safetensors
+from gleanet.nn.weights import State, finite, is_safetensors, put_state, read_safetensors
 
 KEY = "gleanet"
 
@@ -143,7 +143,7 @@ def read(path: Path) -> tuple[State, Header]:
     except StoreError as error:
         raise CheckpointError(str(error)) from error
     for name, tensor in state.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if not finite(tensor):
             raise CheckpointError(f"{path}: {name} holds values that are not finite (NaN or infinity)")
     return state, header
 

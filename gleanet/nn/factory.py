@@ -17,6 +17,7 @@ from gleanet.nn.family import gain
 from gleanet.nn.initial import initialise
 from gleanet.nn.networks import NETWORKS
 
+MAX_CLASSES = 100_000  # a file may name any number, and memory is asked for before its tensors are compared
 NAMES: tuple[str, ...] = tuple(NETWORKS)
 
 
@@ -56,8 +57,8 @@ def make(factory: str, kwargs: Mapping[str, Any], widths: Mapping[str, int] | No
 def _make_builtin(name: str, kwargs: Mapping[str, Any], widths: Mapping[str, int] | None, seed: int | None) -> nn.Module:
     row = NETWORKS[name]
     given = {"num_classes": row.classes, "activation": row.activation, **kwargs}
-    if given["num_classes"] < 1:
-        raise ModelError(f"num_classes must be at least 1, got {given['num_classes']}")
+    if type(given["num_classes"]) is not int or not 1 <= given["num_classes"] <= MAX_CLASSES:
+        raise ModelError(f"num_classes must be a whole number from 1 to {MAX_CLASSES:,}, got {given['num_classes']!r:.40}")
     if widths and not row.takes_widths:
         raise ModelError(f"{name} takes no widths: prune it, or load a pruned one from its file")
     # torch's constructors draw from the global generator; our own initialisation replaces all they drew

@@ -17,6 +17,8 @@ from gleanet.core.errors import CheckpointError
 
 State = dict[str, Tensor]
 
+MAX_DIMS = 8
+MAX_REPEATED = 2**26  # bytes of a tensor that repeats the values it has (an expanded buffer)
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 _PREFIXES = ("module.", "_orig_mod.")  # DataParallel and torch.compile put these before every name
 
@@ -52,11 +54,17 @@ def read_state(path: Path) -> State:
         raise CheckpointError(f"cannot read checkpoint {path}: {error.strerror}") from error
     state = read_safetensors(path)[0] if is_safetensors(start) else _read_torch(path)
     for name, tensor in state.items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if not finite(tensor):
             raise CheckpointError(
                 f"{path}: {name} holds values that are not finite (NaN or infinity); the training that wrote it had diverged"
             )
     return state
+
+
+def finite(tensor: Tensor) -> bool:
+    """Whether no value is NaN or infinite. torch cannot ask that of floats of 8 bits, so those are widened first."""
+    wide = tensor.float() if tensor.is_floating_point() and tensor.element_size() == 1 else tensor
+    return bool(torch.isfinite(wide).all())
 
 
 def is_safetensors(start: bytes) -> bool:
@@ -153,11 +161,25 @@ def _unwrap(path: Path, loaded: Any) -> State:
             raise CheckpointError(
                 f"{path} holds no state dict: entry {name!r} is {type(value).__name__}, expected a tensor; save model.state_dict()"
             )
-        state[name] = value
+        state[name] = _plain(path, name, value)
     for prefix in _PREFIXES:
         if all(name.startswith(prefix) for name in state):
             state = {name.removeprefix(prefix): value for name, value in state.items()}
     return state
+
+
+def _plain(path: Path, name: str, tensor: Tensor) -> Tensor:
+    """The tensor itself, if it is one whose values lie in the file: a view of one value may claim to be larger than any memory.
+
+    Raises:
+        CheckpointError: it is not.
+    """
+    if tensor.layout is not torch.strided or tensor.is_quantized or tensor.device.type != "cpu":
+        raise CheckpointError(f"{path}: {name} is no plain tensor: save model.state_dict() of a float network")
+    claimed, stored = tensor.numel() * tensor.element_size(), tensor.untyped_storage().nbytes()
+    if tensor.dim() > MAX_DIMS or claimed > max(stored, MAX_REPEATED):
+        raise CheckpointError(f"{path}: {name} claims {claimed:,} bytes in {tensor.dim()} dimensions, the file holds {stored:,} of it")
+    return tensor
 
 
 def _line(error: BaseException) -> str:

@@ -12,12 +12,11 @@ from gleanet.core.settings import PruneSettings, plain
 from gleanet.export import export_onnx
 from gleanet.nn import save
 from gleanet.pipeline.planning import planned, without_times
-from gleanet.pipeline.recording import Recorder, described, recorded, saved_settings
+from gleanet.pipeline.recording import Recorder, described, done_already, recorded, saved_settings
 from gleanet.pipeline.subject import Subject, samples, subject
 from gleanet.pipeline.train import accuracy_on_test, recipe_of, taught
 from gleanet.prune import FCR, Plan, carry_out
 from gleanet.prune.apply import grouping_for
-from gleanet.report import render
 from gleanet.train import fit
 from gleanet.train.recipe import total_steps
 
@@ -36,6 +35,8 @@ def prune(settings: PruneSettings | None, *, out: Path | None = None, resume: st
     Returns:
         the finished record; ``results`` holds the accuracy on the test images before and after, and the cost.
     """
+    if done := done_already(resume, "prune", progress):
+        return done
     settings = settings or saved_settings(resume, "prune", PruneSettings)
     with recorded("prune", settings.model, plain(settings), out=out, resume=resume) as recorder:
         target = subject(settings, progress=progress)
@@ -45,7 +46,7 @@ def prune(settings: PruneSettings | None, *, out: Path | None = None, resume: st
         save(small, recorder.folder.path("model.gleanet"), history={"settings": plain(settings), "plan": without_times(plan)})
         plan.save(recorder.folder.path(PLAN))
         after = accuracy_on_test(Subject(small, target.data, target.device), progress)
-        run = recorder.update(
+        return recorder.finish(
             status="done",
             data=described(target.data),
             widths=plan.layers,
@@ -63,9 +64,6 @@ def prune(settings: PruneSettings | None, *, out: Path | None = None, resume: st
                 "plan": str(plan),
             },
         )
-        recorder.folder.path(STATE).unlink(missing_ok=True)
-        render(run, recorder.folder.folder)
-        return run
 
 
 Pruned = tuple[nn.Module, Plan, tuple[Curve, ...]]
@@ -135,7 +133,7 @@ def _given(file: str, target: Subject) -> Plan:
 
 
 def _in_training(settings: PruneSettings, target: Subject, recorder: Recorder, progress: Progress) -> Pruned:
-    """FCR inside the training loop (DESIGN 5.3). It depends on the weights of every step, so it starts anew when it is resumed."""
+    """FCR inside the training loop (DESIGN 5.3); its state is kept with that of the training."""
     pruning, recycle = settings.pruning, settings.pruning.recycle or "features"
     assert recycle != "similarity"  # the settings refuse it
     drawn = samples(target.data, pruning.calibration, EXAMINED, settings.seed)
@@ -164,6 +162,8 @@ def _in_training(settings: PruneSettings, target: Subject, recorder: Recorder, p
         seed=settings.seed,
         teacher=target.net if training.distill else None,  # fit copies it before the first step
         after_step=lambda step: fcr.step(),
+        along=fcr,
+        checkpoint=recorder.folder.path(STATE),
         evaluate=target.data.test,
         name="Train and prune",
         progress=progress,

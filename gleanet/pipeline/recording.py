@@ -12,35 +12,62 @@ import msgspec
 
 from gleanet.core import host, store
 from gleanet.core.errors import Interrupted, SettingsError, StoreError
+from gleanet.core.lock import LOCK
+from gleanet.core.progress import Progress
 from gleanet.core.records import Run
 from gleanet.core.store import RunFolder
 from gleanet.data import Dataset
+from gleanet.report import render
 
 Settings = TypeVar("Settings")
+FINISHED = ("done", "below bar")
 
 
 @dataclass
 class Recorder:
-    """Holds the run's record while it grows; ``update`` writes it, with the seconds spent so far (those before a resume included)."""
+    """Holds the run's record while it grows; ``update`` writes it, with the seconds spent so far (those before a resume included).
+
+    ``found``: what was in the folder before the run.
+    """
 
     folder: RunFolder
     run: Run
-    spent: float = 0.0
+    found: frozenset[str] = frozenset()
     begun: float = field(default_factory=time.monotonic)
+    updated: bool = False
+
+    def __post_init__(self) -> None:
+        self.spent = self.run.seconds
 
     def update(self, *, results: Mapping[str, Any] | None = None, **changes: Any) -> Run:
-        merged = {"folder": str(self.folder.folder), **self.run.results, **(results or {})}
-        self.run = replace(self.run, seconds=self.spent + time.monotonic() - self.begun, results=merged, **changes)
+        self.run = self._grown(results, changes)
         self.folder.write(self.run)
+        self.updated = True
         return self.run
+
+    def finish(self, *, status: str, results: Mapping[str, Any] | None = None, **changes: Any) -> Run:
+        """Render the report and then write the record: a run that says it is done has everything. Training states are of no use then."""
+        render(self._grown(results, changes | {"status": status}), self.folder.folder)
+        run = self.update(status=status, results=results, **changes)
+        _discard_states(self.folder)
+        return run
+
+    def _grown(self, results: Mapping[str, Any] | None, changes: Mapping[str, Any]) -> Run:
+        merged = {"folder": str(self.folder.folder), **self.run.results, **(results or {})}
+        return replace(self.run, seconds=self.spent + time.monotonic() - self.begun, results=merged, **changes)
+
+    def has_work(self) -> bool:
+        """Whether the run has anything to show for itself."""
+        return self.updated or bool({entry.name for entry in self.folder.folder.iterdir()} - self.found - {LOCK, store.RECORD})
 
 
 @contextmanager
 def recorded(command: str, model: str, settings: dict[str, Any], *, out: Path | None, resume: str | None = None) -> Iterator[Recorder]:
     """Open (or reopen) a run folder and keep its record true, however the run ends.
 
-    The record says ``running`` until the block ends; then ``done`` unless the block set another status, ``interrupted`` on Ctrl-C,
-    ``failed`` on an error. A run that fails before it has written any artefact leaves no folder.
+    The record says ``running`` from before the work, so that a run that is killed at any moment can be resumed, until the block ends; then
+    ``done`` unless the block set another status, ``interrupted`` on Ctrl-C, ``failed`` on an error. A run that fails before it has written
+    any artefact leaves no folder; one that was resumed keeps what its record had.
 
     Raises:
         BadInput, StoreError: see :mod:`gleanet.core.store`.
@@ -49,7 +76,6 @@ def recorded(command: str, model: str, settings: dict[str, Any], *, out: Path | 
     started = datetime.now(UTC)
     folder = store.resume(resume) if resume else store.create(out, model, now=started)
     with folder:
-        before = folder.read() if resume else None
         fresh = Run(
             id=folder.id,
             command=command,
@@ -61,24 +87,47 @@ def recorded(command: str, model: str, settings: dict[str, Any], *, out: Path | 
             versions=host.versions(),
             machine=host.machine(),
         )
-        recorder = Recorder(folder, replace(fresh, started=before.started) if before else fresh, spent=before.seconds if before else 0.0)
+        run = replace(folder.read(), status="running", versions=fresh.versions, machine=fresh.machine) if resume else fresh
+        recorder = Recorder(folder, run, frozenset(entry.name for entry in folder.folder.iterdir()), updated=bool(resume))
+        folder.write(run)
         try:
             yield recorder
         except KeyboardInterrupt as stop:
-            if not _has_artefacts(folder):
+            _end(recorder, "interrupted")
+            if not recorder.has_work():
                 raise Interrupted("interrupted before anything was done") from stop
-            recorder.update(status="interrupted")
             raise Interrupted(f"interrupted: go on with gleanet {command} --resume {folder.folder}") from stop
         except BaseException:
-            if _has_artefacts(folder):
-                recorder.update(status="failed")
+            _end(recorder, "failed")
             raise
         if recorder.run.status == "running":
             recorder.update(status="done")
 
 
-def _has_artefacts(folder: RunFolder) -> bool:
-    return any(entry.name != store.LOCK for entry in folder.folder.iterdir())
+def done_already(resume: str | None, command: str, progress: Progress) -> Run | None:
+    """The record of a run that is to be resumed and has nothing left to do; None for any other."""
+    if resume is None:
+        return None
+    folder = store.find(resume)
+    run = folder.read()
+    if run.command != command or run.status not in FINISHED or not folder.path("model.gleanet").is_file():
+        return None
+    with store.resume(resume) as locked:
+        _discard_states(locked)
+    progress.say(f"{folder.folder} is {run.status}: there is nothing to go on with")
+    return run
+
+
+def _discard_states(folder: RunFolder) -> None:
+    for state in folder.folder.rglob("*.state"):
+        state.unlink(missing_ok=True)
+
+
+def _end(recorder: Recorder, status: str) -> None:
+    if recorder.has_work():
+        recorder.update(status=status)
+    else:
+        recorder.folder.path(store.RECORD).unlink(missing_ok=True)
 
 
 def described(data: Dataset) -> dict[str, Any]:

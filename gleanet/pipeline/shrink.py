@@ -22,12 +22,11 @@ from gleanet.export import export_onnx
 from gleanet.measure import compare
 from gleanet.nn import load, save
 from gleanet.pipeline.planning import planned, without_times
-from gleanet.pipeline.recording import Recorder, described, recorded, saved_settings
+from gleanet.pipeline.recording import Recorder, described, done_already, recorded, saved_settings
 from gleanet.pipeline.subject import Samples, Subject, in_batches, samples, subject
 from gleanet.pipeline.train import recipe_of, taught
 from gleanet.prune import WITHIN, Plan, carry_out, find_groups
 from gleanet.quantize import METHODS, SHORTLIST, USUAL_DROP, Choice, quantize
-from gleanet.report import render
 from gleanet.train import fit
 
 _PLANNED = (
@@ -65,6 +64,8 @@ def shrink(settings: ShrinkSettings | None, *, out: Path | None = None, resume: 
         GleanetError: one of the family, each with its line; the run's folder then says how far it came.
         Interrupted: by Ctrl-C, after the state was saved; ``resume`` goes on from there.
     """
+    if done := done_already(resume, "shrink", progress):
+        return done
     settings = settings or saved_settings(resume, "shrink", ShrinkSettings)
     with recorded("shrink", settings.model, plain(settings), out=out, resume=resume) as recorder:
         target = subject(settings, activation=settings.activation, progress=progress)
@@ -237,7 +238,7 @@ def _conclude(job: _Job, plan: Plan, choice: Choice, rows: Sequence[tuple[str, s
         "plan": {name: getattr(plan, name) for name in _PLANNED},
     }
     notes = (_budget_note(plan, table), _recipe_note(job), choice.reason, *([shortfall] if shortfall else []))
-    run = job.recorder.update(
+    return job.recorder.finish(
         rows=table,
         trials=choice.trials,
         ranges=choice.ranges,
@@ -247,10 +248,6 @@ def _conclude(job: _Job, plan: Plan, choice: Choice, rows: Sequence[tuple[str, s
         results=results,
         notes=tuple(n for n in notes if n),
     )
-    for state in job.path(STEPS).glob("*.state"):  # the optimizer's memory is of no use to a run that is done
-        state.unlink()
-    render(run, job.recorder.folder.folder)
-    return run
 
 
 def _shortfall(settings: ShrinkSettings, choice: Choice, table: Sequence[Row]) -> str | None:

@@ -9,9 +9,8 @@ from gleanet.core.settings import Training, TrainSettings, plain
 from gleanet.core.stats import wilson
 from gleanet.data import ImageSet
 from gleanet.nn import save
-from gleanet.pipeline.recording import described, recorded, saved_settings
+from gleanet.pipeline.recording import described, done_already, recorded, saved_settings
 from gleanet.pipeline.subject import Subject, subject
-from gleanet.report import render
 from gleanet.train import Recipe, fit, predict
 
 STATE = "train.state"
@@ -41,6 +40,8 @@ def train(settings: TrainSettings | None, *, out: Path | None = None, resume: st
     Returns:
         the finished record; ``results["accuracy"]`` is on the test images.
     """
+    if done := done_already(resume, "train", progress):
+        return done
     settings = settings or saved_settings(resume, "train", TrainSettings)
     with recorded("train", settings.model, plain(settings), out=out, resume=resume) as recorder:
         target = subject(settings, activation=settings.activation, progress=progress)
@@ -57,10 +58,7 @@ def train(settings: TrainSettings | None, *, out: Path | None = None, resume: st
             progress=progress,
         )
         save(target.net, recorder.folder.path("model.gleanet"), history={"settings": plain(settings)})
-        run = recorder.update(status="done", curves=(curve,), results={"accuracy": accuracy_on_test(target, progress)})
-        recorder.folder.path(STATE).unlink(missing_ok=True)
-        render(run, recorder.folder.folder)
-        return run
+        return recorder.finish(status="done", curves=(curve,), results={"accuracy": accuracy_on_test(target, progress)})
 
 
 TAUGHT = 0.5  # weight of a good teacher's term (G. Hinton et al. 2015 weigh it higher than the labels' term; equal is the safer half)

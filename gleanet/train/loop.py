@@ -41,6 +41,7 @@ class _Job:
     after_step: Callable[[int], None] | None
     evaluate: ImageSet | None
     checkpoint: Path | None
+    along: resume.Stateful | None
     name: str
     device: torch.device
     per_epoch: int
@@ -70,6 +71,7 @@ def fit(
     after_step: Callable[[int], None] | None = None,
     evaluate: ImageSet | None = None,
     checkpoint: Path | None = None,
+    along: resume.Stateful | None = None,
     name: str = "train",
     progress: Progress = SILENT,
 ) -> tuple[nn.Module, Curve]:
@@ -83,9 +85,10 @@ def fit(
         seed: of data order and augmentation, and of layers that draw random numbers.
         teacher: its logits are the soft targets where ``recipe.distill`` > 0; not changed.
         after_step: called after each optimizer step with the number of steps done (1, 2, ...); may change weights in place. For a resumed
-            training to equal an uninterrupted one it must depend on the step and the weights alone.
+            training to equal an uninterrupted one it must depend on the step, the weights and the state of ``along`` alone.
         evaluate: images for the accuracy of the learning curve, after every epoch.
         checkpoint: file for the whole state, written at most every 20 s and after every epoch. Where it exists, training goes on from it.
+        along: what ``after_step`` changes beside the weights; its state is kept with that of the training.
         name: of the curve and the progress bar.
         progress: told about every step, in images.
 
@@ -106,19 +109,28 @@ def fit(
     expected = resume.identity(model, images, recipe, seed, teacher) if checkpoint is not None else {}
     found = resume.read(checkpoint, expected) if checkpoint is not None else None
     standing = found[0] if found else resume.Standing(expected, 0, _peak(model, images, recipe, preprocess, seed, teacher, progress))
+    guide = None if teacher is None else _frozen(teacher, device)  # before a saved state is put into the network, which may be the teacher
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     sgd = optimizer(model, recipe, standing.peak)
     if found is not None:
-        resume.put(model, sgd, found[1])
-    guide = None if teacher is None else _frozen(teacher, device)
+        _go_on(model, sgd, along, *found)
     per_epoch = steps_per_epoch(len(images), recipe)
     job = _Job(
-        model, images, recipe, preprocess, seed, guide, after_step, evaluate, checkpoint, name, device, per_epoch, total, sgd, progress
-    )
+        model, images, recipe, preprocess, seed, guide, after_step, evaluate, checkpoint, along, name, device, per_epoch, total,
+        sgd, progress,
+    )  # fmt: skip
     state = _State(standing)
     with mode(model, training=True), forked_random(device):
         _run(job, state)
     return model, Curve(name, state.standing.points)
+
+
+def _go_on(
+    model: nn.Module, sgd: torch.optim.SGD, along: resume.Stateful | None, standing: resume.Standing, tensors: dict[str, Tensor]
+) -> None:
+    resume.put(model, sgd, tensors)
+    if along is not None:
+        along.load_state_dict(resume.state_along(standing, tensors))
 
 
 def _run(job: _Job, state: _State) -> None:
@@ -227,7 +239,7 @@ def _save(job: _Job, state: _State) -> None:
     if job.checkpoint is None:
         return
     _collect(job, state)
-    resume.write(job.checkpoint, job.model, job.sgd, state.standing)
+    resume.write(job.checkpoint, job.model, job.sgd, state.standing, job.along)
     state.saved_at = time.monotonic()
 
 

@@ -1,6 +1,7 @@
 """Run folders: no result is lost, mixed up or locked away."""
 
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gleanet.core import store
+from gleanet.core import index, store
 from gleanet.core.errors import BadInput, StoreError
 from gleanet.core.records import Run, dumps
 from tests.report.example import example_run
@@ -32,7 +33,7 @@ def put(root: Path, name: str, **fields: object) -> Run:
 def another_process_in(folder: Path) -> Iterator[int]:
     """A real process that holds the folder until the block ends; yields its id."""
     code = (
-        "import sys; from datetime import datetime; from pathlib import Path; from gleanet.core import store;"
+        "import sys; from datetime import datetime; from pathlib import Path; from gleanet.core import index, store;"
         "f = store.create(Path(sys.argv[1]), 'm', now=datetime.now()); print('ready', flush=True); sys.stdin.read()"
     )
     child = subprocess.Popen([sys.executable, "-c", code, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -106,10 +107,13 @@ def test_a_folder_that_cannot_be_written_is_found_out_first(tmp_path: Path) -> N
 @posix
 def test_a_second_process_is_told_who_works_there(tmp_path: Path) -> None:
     folder = tmp_path / "run"
-    with another_process_in(folder) as pid, pytest.raises(StoreError, match=f"process {pid} is working in .*run: wait"):
+    with (
+        another_process_in(folder) as pid,
+        pytest.raises(BadInput, match=f"process {pid} on {socket.gethostname()} is working in .*: wait"),
+    ):
         store.create(folder, "resnet20", now=NOW)
     with store.create(folder, "resnet20", now=NOW) as mine:  # the other was killed: its lock is gone
-        assert (mine.folder / ".lock").read_text() == f"{os.getpid()}\n"
+        assert (mine.folder / ".lock").read_text() == f"{os.getpid()} {socket.gethostname()}\n"
 
 
 @posix
@@ -130,6 +134,27 @@ def test_resume_needs_a_readable_run(tmp_path: Path) -> None:
     assert caught.tb is not None
 
 
+def test_resume_clears_away_what_a_killed_process_left_half_written(tmp_path: Path) -> None:
+    put(tmp_path, "run")
+    steps = tmp_path / "run" / "steps"
+    steps.mkdir()
+    kept = {steps / "one-shot.gleanet", tmp_path / "run" / "train.state", tmp_path / "run" / "notes.part"}
+    for path in (*kept, steps / ".one-shot.gleanet.abc12345.part", tmp_path / "run" / ".run.json.abc12345.part"):
+        path.write_bytes(b"half")
+    store.resume(tmp_path / "run").close()
+    left = {path for path in (tmp_path / "run").rglob("*") if path.is_file() and path.name not in (".lock", "run.json")}
+    assert left == kept
+
+
+def test_a_clock_that_goes_back_mixes_nothing_up(tmp_path: Path) -> None:
+    """Runs of one model in 2026, then, with the clock at 1970, once more: another folder; the order is what the clocks said."""
+    first = put(tmp_path, "2026-11-23-resnet20-a1b2c3")
+    with store.create(None, "resnet20", now=datetime(1970, 1, 1, tzinfo=UTC), root=tmp_path) as folder:
+        folder.write(replace(example_run(), id=folder.id, started="1970-01-01T00:00:00+00:00"))
+        assert [run.id for run in index.listing(tmp_path)] == [first.id, folder.id]
+    assert store.find(first.id, root=tmp_path).read() == first
+
+
 def test_find_goes_by_path_id_beginning_or_short_id(tmp_path: Path) -> None:
     put(tmp_path, "2026-11-23-resnet20-a1b2c3")
     put(tmp_path, "2026-11-24-resnet56-d4e5f6")
@@ -143,29 +168,10 @@ def test_find_goes_by_path_id_beginning_or_short_id(tmp_path: Path) -> None:
             store.find(which, root=tmp_path)
 
 
-def test_listing_is_newest_first_and_survives_broken_folders(tmp_path: Path) -> None:
+def test_whole_records_are_listed_newest_first_without_those_that_cannot_be_read(tmp_path: Path) -> None:
     old = put(tmp_path, "b-old", started="2026-11-01T10:00:00+00:00")
-    new = put(tmp_path, "a-new", started="2026-11-01T10:30:00+02:00")
-    latest = put(tmp_path, "c", started="2026-11-02T00:00:00")
-    (tmp_path / "not-a-run").mkdir()
-    for name, text in (("broken", "{"), ("future", '{"format_version": 99}')):
-        put(tmp_path, name)
-        (tmp_path / name / "run.json").write_text(text)
-        os.utime(tmp_path / name / "run.json", (0, 0))
-    listed = store.listing(tmp_path)
-    assert listed[:3] == [latest, old, new]  # 10:30 at +02:00 is 08:30 UTC
-    broken = {run.id: run for run in listed[3:]}
-    assert set(broken) == {"broken", "future"}
-    assert all(run.status == "broken" for run in broken.values())
-    assert "not a Run record" in broken["broken"].notes[0]
-    assert "upgrade" in broken["future"].notes[0]
+    new = put(tmp_path, "a-new", started="2026-11-02T08:00:00+00:00")
+    put(tmp_path, "broken")
+    (tmp_path / "broken" / "run.json").write_text("{")
+    assert store.listing(tmp_path) == [new, old]
     assert store.listing(tmp_path / "nowhere") == []
-
-
-@posix
-def test_a_killed_run_is_listed_as_interrupted_and_a_living_one_as_running(tmp_path: Path) -> None:
-    with store.create(tmp_path / "living", "resnet20", now=NOW) as living:
-        living.write(replace(example_run(), status="running"))
-        put(tmp_path, "killed", status="running")
-        assert {run.status for run in store.listing(tmp_path)} == {"running", "interrupted"}
-        assert next(run for run in store.listing(tmp_path) if run.id == "killed").status == "interrupted"

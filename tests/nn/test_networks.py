@@ -129,7 +129,7 @@ def test_every_activation_is_its_own_module_of_the_table(name: str) -> None:
 
 
 def test_arguments_are_checked() -> None:
-    with pytest.raises(ModelError, match="num_classes must be at least 1, got 0"):
+    with pytest.raises(ModelError, match="num_classes must be a whole number from 1 to 100,000, got 0"):
         build("vgg16_bn_cifar", num_classes=0)
     with pytest.raises(ModelError, match="mobilenet_v2 takes no widths: prune it, or load a pruned one from its file"):
         build("mobilenet_v2", widths={"features.0.0": 8})

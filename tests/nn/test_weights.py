@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gleanet.core.errors import CheckpointError
 from gleanet.nn import build, load_weights
+from gleanet.nn.weights import read_state
 
 
 def equal(first: nn.Module, second: nn.Module) -> bool:
@@ -143,3 +144,24 @@ def test_weights_that_are_not_finite_are_named(value: float, tmp_path: Path) -> 
     torch.save(state, tmp_path / "net.pt")
     with pytest.raises(CheckpointError, match=r"layer2\.0\.bn1\.bias holds values that are not finite"):
         load_weights(build("resnet8"), tmp_path / "net.pt")
+
+
+def test_a_tensor_larger_than_its_file_is_refused_before_memory_is_asked_for(tmp_path: Path) -> None:
+    """A view of one value may say that it has a million million of them."""
+    torch.save({"w": torch.zeros(1).expand(1 << 20, 1 << 20)}, tmp_path / "big.pt")
+    with pytest.raises(CheckpointError, match=r"w claims 4,398,046,511,104 bytes .* holds 4 of it"):
+        read_state(tmp_path / "big.pt")
+    torch.save({"w": torch.ones(1).expand(1000)}, tmp_path / "small.pt")  # a buffer that was expanded
+    assert torch.equal(read_state(tmp_path / "small.pt")["w"], torch.ones(1000))
+    torch.save({"w": torch.eye(3).to_sparse()}, tmp_path / "sparse.pt")
+    with pytest.raises(CheckpointError, match="no plain tensor"):
+        read_state(tmp_path / "sparse.pt")
+
+
+@pytest.mark.parametrize("kind", [torch.float8_e4m3fn, torch.float8_e5m2, torch.bfloat16, torch.float16])
+def test_small_floats_are_looked_through_too(tmp_path: Path, kind: torch.dtype) -> None:
+    torch.save({"w": torch.ones(3).to(kind)}, tmp_path / "w.pt")
+    assert read_state(tmp_path / "w.pt")["w"].dtype == kind
+    torch.save({"w": torch.full((3,), float("nan")).to(kind)}, tmp_path / "w.pt")
+    with pytest.raises(CheckpointError, match="not finite"):
+        read_state(tmp_path / "w.pt")
