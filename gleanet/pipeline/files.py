@@ -23,7 +23,6 @@ from gleanet.nn import architecture_of, build
 from gleanet.pipeline.recording import described, recorded
 from gleanet.pipeline.subject import BATCH, in_batches, samples
 from gleanet.quantize import Choice, quantize
-from gleanet.report import render
 
 RANDOM_IMAGES = 64
 
@@ -121,7 +120,7 @@ def quantize_file(settings: QuantizeSettings, *, out: Path | None = None, progre
         notes = [choice.reason, *measured[0].notes]
         if settings.random_data:
             notes.append("Random images stood in for data: structure, bytes and times are real, accuracy says nothing.")
-        run = recorder.update(
+        run = recorder.finish(
             status="done" if choice.path else "below bar",
             data=described(images.data) if images.data else {},
             rows=tuple(rows),
@@ -132,7 +131,6 @@ def quantize_file(settings: QuantizeSettings, *, out: Path | None = None, progre
             notes=tuple(notes),
             results={"quantization": {"method": choice.method, "reason": choice.reason, "float_nodes": choice.float_nodes}},
         )
-        render(run, recorder.folder.folder)
         return run, choice
 
 
