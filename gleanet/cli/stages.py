@@ -111,7 +111,7 @@ def _numbers(option: str, text: str) -> tuple[float, ...]:
 
 
 def quantize(
-    model: Annotated[str, typer.Argument(metavar="MODEL.onnx", help="Any ONNX image classifier.")],
+    model: Annotated[str | None, typer.Argument(metavar="MODEL.onnx", help="Any ONNX image classifier.")] = None,
     data: o.Data = None,
     random_data: o.RandomData = False,
     method: o.Method = "auto",
@@ -132,6 +132,7 @@ def quantize(
     threads: o.Threads = 1,
     device: o.Device = "auto",
     out: o.Out = None,
+    resume: o.Resume = None,
     json: o.Json = False,
     config: o.Config = None,
 ) -> int:
@@ -141,19 +142,21 @@ def quantize(
     """
     import gleanet.pipeline as pipeline
 
-    settings = QuantizeSettings(
-        model=model,
-        data=data,
-        random_data=random_data,
-        runtime=runtime,
-        repair=repair,
-        sensitivity=sensitivity,
-        seed=seed,
-        threads=threads,
-        quantizing=Quantizing(method, max_drop, calibration, selection),
-    )
+    settings = None
+    if resume is None:
+        settings = QuantizeSettings(
+            model=o.required(model, "MODEL.onnx", "gleanet quantize model.onnx --data cifar10"),
+            data=data,
+            random_data=random_data,
+            runtime=runtime,
+            repair=repair,
+            sensitivity=sensitivity,
+            seed=seed,
+            threads=threads,
+            quantizing=Quantizing(method, max_drop, calibration, selection),
+        )
     with TerminalProgress() as progress:
-        run, _ = pipeline.quantize_file(settings, out=out, progress=progress)
+        run = pipeline.quantize_file(settings, out=out, resume=resume, progress=progress)
     if json:
         print_json(run)
     else:

@@ -20,9 +20,9 @@ from gleanet.export import Batch, Exported, Input, Layout, Output, export_onnx, 
 from gleanet.measure import Candidate, compare, open_session, read_metadata
 from gleanet.measure.runtimes import DEFAULT, select
 from gleanet.nn import architecture_of, build
-from gleanet.pipeline.recording import described, recorded
+from gleanet.pipeline.recording import TRIALS, described, done_already, recorded, saved_settings
 from gleanet.pipeline.subject import BATCH, in_batches, samples
-from gleanet.quantize import Choice, quantize
+from gleanet.quantize import quantize
 
 RANDOM_IMAGES = 64
 
@@ -86,14 +86,24 @@ class _Images:
     data: Dataset | None
 
 
-def quantize_file(settings: QuantizeSettings, *, out: Path | None = None, progress: Progress = SILENT) -> tuple[Run, Choice]:
+def quantize_file(
+    settings: QuantizeSettings | None, *, out: Path | None = None, resume: str | None = None, progress: Progress = SILENT
+) -> Run:
     """Try quantization methods on any ONNX classifier and keep the best one as ``model.int8.onnx``.
 
+    Args:
+        settings: what to do; None with ``resume``, which takes the settings of that run.
+        out: the run's folder; None: ``runs/<date>-<model>-<short id>``.
+        resume: folder or id of a run to go on with: methods that were tried already are not tried again, but all are timed anew.
+
     Returns:
-        the record (status "below bar" where no method qualifies) and the choice.
+        the record; status "below bar" where no method qualifies.
     """
+    if (finished := done_already(resume, "quantize", progress, needs=())) is not None:
+        return finished
+    settings = settings or saved_settings(resume, "quantize", QuantizeSettings)
     source, runtimes = Path(settings.model), select(settings.runtime)
-    with recorded("quantize", settings.model, plain(settings), out=out) as recorder:
+    with recorded("quantize", settings.model, plain(settings), out=out, resume=resume) as recorder:
         images = _random_images(source, settings) if settings.random_data else _real_images(source, settings, progress)
         target = recorder.folder.path("model.int8.onnx")
         choice = quantize(
@@ -109,6 +119,7 @@ def quantize_file(settings: QuantizeSettings, *, out: Path | None = None, progre
             runtimes=runtimes,
             repair=settings.repair,
             sensitivity=settings.sensitivity,
+            keep=recorder.folder.path(TRIALS),
             progress=progress,
         )
         files = [Candidate(source)] if choice.path is None else [Candidate(source), Candidate(choice.path, choice.runtime)]
@@ -120,7 +131,7 @@ def quantize_file(settings: QuantizeSettings, *, out: Path | None = None, progre
         notes = [choice.reason, *measured[0].notes]
         if settings.random_data:
             notes.append("Random images stood in for data: structure, bytes and times are real, accuracy says nothing.")
-        run = recorder.finish(
+        return recorder.finish(
             status="done" if choice.path else "below bar",
             data=described(images.data) if images.data else {},
             rows=tuple(rows),
@@ -131,7 +142,6 @@ def quantize_file(settings: QuantizeSettings, *, out: Path | None = None, progre
             notes=tuple(notes),
             results={"quantization": {"method": choice.method, "reason": choice.reason, "float_nodes": choice.float_nodes}},
         )
-        return run, choice
 
 
 def _real_images(source: Path, settings: QuantizeSettings, progress: Progress) -> _Images:

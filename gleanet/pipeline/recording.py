@@ -1,7 +1,8 @@
 """A run's record from start to end: written when the run starts, when it is cut short, and when it is done."""
 
+import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -21,6 +22,7 @@ from gleanet.report import render
 
 Settings = TypeVar("Settings")
 FINISHED = ("done", "below bar")
+TRIALS = "trials"  # folder of a run that is not done: what quantization has tried so far
 
 
 @dataclass
@@ -46,7 +48,7 @@ class Recorder:
         return self.run
 
     def finish(self, *, status: str, results: Mapping[str, Any] | None = None, **changes: Any) -> Run:
-        """Render the report and then write the record: a run that says it is done has everything. Training states are of no use then."""
+        """Render the report, then write the record: a run that says it is done has everything. What it could go on from is removed."""
         render(self._grown(results, changes | {"status": status}), self.folder.folder)
         run = self.update(status=status, results=results, **changes)
         _discard_states(self.folder)
@@ -104,13 +106,13 @@ def recorded(command: str, model: str, settings: dict[str, Any], *, out: Path | 
             recorder.update(status="done")
 
 
-def done_already(resume: str | None, command: str, progress: Progress) -> Run | None:
-    """The record of a run that is to be resumed and has nothing left to do; None for any other."""
+def done_already(resume: str | None, command: str, progress: Progress, needs: Sequence[str] = ("model.gleanet",)) -> Run | None:
+    """The record of a run that is to be resumed, is done, and has the files it ``needs``; None for any other."""
     if resume is None:
         return None
     folder = store.find(resume)
     run = folder.read()
-    if run.command != command or run.status not in FINISHED or not folder.path("model.gleanet").is_file():
+    if run.command != command or run.status not in FINISHED or not all(folder.path(name).is_file() for name in needs):
         return None
     with store.resume(resume) as locked:
         _discard_states(locked)
@@ -121,6 +123,7 @@ def done_already(resume: str | None, command: str, progress: Progress) -> Run | 
 def _discard_states(folder: RunFolder) -> None:
     for state in folder.folder.rglob("*.state"):
         state.unlink(missing_ok=True)
+    shutil.rmtree(folder.path(TRIALS), ignore_errors=True)
 
 
 def _end(recorder: Recorder, status: str) -> None:

@@ -22,7 +22,7 @@ from gleanet.export import export_onnx
 from gleanet.measure import compare
 from gleanet.nn import load, save
 from gleanet.pipeline.planning import planned, without_times
-from gleanet.pipeline.recording import Recorder, described, done_already, recorded, saved_settings
+from gleanet.pipeline.recording import TRIALS, Recorder, described, done_already, recorded, saved_settings
 from gleanet.pipeline.subject import Samples, Subject, in_batches, samples, subject
 from gleanet.pipeline.train import recipe_of, taught
 from gleanet.prune import WITHIN, Plan, carry_out, find_groups
@@ -196,6 +196,7 @@ def _quantize(job: _Job) -> Choice:
         out=job.path("model.int8.onnx"),
         threads=job.settings.threads,
         seed=job.settings.seed,
+        keep=job.path(TRIALS),
         progress=job.progress,
     )
 

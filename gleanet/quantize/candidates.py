@@ -15,6 +15,7 @@ from gleanet.measure.runtime import one_line
 from gleanet.measure.runtimes import DEFAULT, Candidate, load
 from gleanet.measure.timing import latency
 from gleanet.quantize.evaluation import predicted
+from gleanet.quantize.kept import found, keep
 from gleanet.quantize.methods import CALIBRATORS, Method, with_calibrator
 from gleanet.quantize.reasons import SAME_SPEED, Verdicts, speed_ratio
 from gleanet.quantize.trial import MOST_DB, Source, Tried, attempt, seen
@@ -25,7 +26,7 @@ REFINED = 2  # the other calibrators are tried on so many of the fastest methods
 
 @dataclass(frozen=True)
 class Bench:
-    """Where candidates are tried and timed: the float file takes part in every round."""
+    """Where candidates are tried and timed: the float file takes part in every round. ``folder`` keeps what was tried."""
 
     source: Source
     folder: Path
@@ -33,6 +34,15 @@ class Bench:
     batches: Sequence[int] = (1, 64)
     seed: int = 0
     progress: Progress = SILENT
+
+    def attempt(self, method: Method) -> Tried:
+        """``method`` tried, or what the folder keeps of it."""
+        known = found(self.folder, method)
+        if known is not None:
+            return known[0]
+        one = attempt(self.source, method, self.folder)
+        keep(self.folder, one)
+        return one
 
     def timed(self, tried: Sequence[Tried]) -> tuple[tuple[Latency, ...], list[Tried]]:
         """Latencies of the float file, and the trials with theirs and with their memory; files of one structure are measured once."""
@@ -68,7 +78,7 @@ def attempts(bench: Bench, methods: Sequence[Method]) -> list[Tried]:
     tried: list[Tried] = []
     with bench.progress.task("Quantize", len(methods), "methods") as advance:
         for method in methods:
-            tried.append(attempt(bench.source, method, bench.folder))
+            tried.append(bench.attempt(method))
             advance(1)
     if all(one.file is None for one in tried):
         trial = tried[0].trial
@@ -92,14 +102,14 @@ def refined(bench: Bench, base: tuple[Latency, ...], tried: Sequence[Tried]) -> 
         for calibrator in CALIBRATORS
         if (variant := with_calibrator(one.method, calibrator)) is not None and variant.name not in names
     ]
-    found: list[Tried] = []
+    variants: list[Tried] = []
     with bench.progress.task("Quantize", len(wanted), "methods") as advance:
         for method, known in wanted:
-            one = attempt(bench.source, method, bench.folder)
+            one = bench.attempt(method)
             trial = replace(one.trial, latencies=known.latencies, memory=known.memory)
-            found.append(one if one.file is None else replace(one, trial=trial))
+            variants.append(one if one.file is None else replace(one, trial=trial))
             advance(1)
-    return found
+    return variants
 
 
 def elsewhere(bench: Bench, runtimes: Sequence[str], tried: Sequence[Tried]) -> list[Tried]:
@@ -109,13 +119,13 @@ def elsewhere(bench: Bench, runtimes: Sequence[str], tried: Sequence[Tried]) -> 
     """
     able = [one for one in tried if one.file is not None and one.method.mode == "static" and one.method.format == "QDQ"]
     wanted = [(one, runtime) for runtime in runtimes if runtime != DEFAULT for one in able if not one.method.pad]
-    found: list[Tried] = []
+    there: list[Tried] = []
     if wanted:
         with bench.progress.task("Other runtimes", len(wanted), "files") as advance:
             for one, runtime in wanted:
-                found.append(_in_runtime(bench, one, runtime))
+                there.append(_in_runtime(bench, one, runtime))
                 advance(1)
-    return found
+    return there
 
 
 def _in_runtime(bench: Bench, one: Tried, runtime: str) -> Tried:

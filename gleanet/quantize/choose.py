@@ -23,6 +23,7 @@ from gleanet.quantize.calibrate import calibrate
 from gleanet.quantize.candidates import Bench, attempts, decided, elsewhere, float_elsewhere, refined
 from gleanet.quantize.cpu import about
 from gleanet.quantize.evaluation import Evaluation
+from gleanet.quantize.kept import opened
 from gleanet.quantize.methods import Method, impossible, select
 from gleanet.quantize.prepare import images_of, prepare
 from gleanet.quantize.reasons import USUAL_DROP, Verdicts, least_bound
@@ -78,6 +79,7 @@ def quantize(
     runtimes: Sequence[str] = (DEFAULT,),
     repair: bool | None = None,
     sensitivity: bool = False,
+    keep: StrPath | None = None,
     progress: Progress = SILENT,
 ) -> Choice:
     """Quantize an ONNX classifier in several ways, measure all of them, keep the fastest that is proved to lose at most ``max_drop``.
@@ -98,6 +100,8 @@ def quantize(
         runtimes: further ones, where the QDQ files take part too; ONNX Runtime always does.
         repair: where a method that is faster than all within the bound loses too much, equalize it, correct its biases, leave layers in
             float (:mod:`gleanet.quantize.repair`), and let the result take part. None: unless methods are named.
+        keep: folder that holds every finished trial and its file, so that the same call goes on where it was cut short; times are measured
+            anew. What it holds of another model or of other images is thrown away. Default: a temporary folder.
         sensitivity: rank the layers of the chosen method by what quantizing them costs, also where nothing is repaired.
 
     Returns:
@@ -115,8 +119,10 @@ def quantize(
         raise SettingsError(f"max_drop is in percentage points and not negative, got {max_drop}")
     target = _target(Path(source), out)
     given = _prepare(Path(source), calibration, evaluate, look, threads, progress)
-    with tempfile.TemporaryDirectory(prefix="gleanet-") as folder:
-        bench = Bench(given, Path(folder), threads, batches, seed, progress)
+    with tempfile.TemporaryDirectory(prefix="gleanet-") as temporary:
+        folder = Path(keep or temporary)
+        opened(folder, given)
+        bench = Bench(given, folder, threads, batches, seed, progress)
         verdicts, tried, mended = _searched(bench, methods, method == "auto", max_drop, runtimes, _may_repair(repair, method))
         choice = _chosen(bench, verdicts, tried, target, sensitivity)
         floats = float_elsewhere(bench, runtimes)

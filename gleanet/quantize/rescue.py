@@ -10,6 +10,7 @@ from gleanet.core.records import LayerSensitivity, RepairStep, Trial
 from gleanet.measure.runtimes import DEFAULT
 from gleanet.quantize.calibrate import Ranges, calibrate
 from gleanet.quantize.candidates import Bench, settled
+from gleanet.quantize.kept import found, keep
 from gleanet.quantize.reasons import SAME_SPEED, Verdicts, speed_ratio
 from gleanet.quantize.repair import Case, Repaired, repair
 from gleanet.quantize.sensitivity import sensitivity
@@ -33,6 +34,9 @@ def rescue(bench: Bench, verdicts: Verdicts, tried: Sequence[Tried]) -> Rescue |
     if one is None:
         return None
     method = replace(one.method, name=f"{one.method.name}+repair")
+    known = found(bench.folder, method)
+    if known is not None:
+        return Rescue(known[0], known[1].steps, known[1].sensitivity)
     source, progress = bench.source, bench.progress
 
     def judged(model: onnx.ModelProto) -> Tried:
@@ -41,8 +45,8 @@ def rescue(bench: Bench, verdicts: Verdicts, tried: Sequence[Tried]) -> Rescue |
     def ranges(model: onnx.ModelProto) -> Ranges:
         if model is source.prepared:
             return source.statistics.ranges(method.calibrator)
-        (found,) = calibrate([model], [source.samples], file=source.path, preprocess=source.preprocess, threads=bench.threads)
-        return found.ranges(method.calibrator)
+        (statistics,) = calibrate([model], [source.samples], file=source.path, preprocess=source.preprocess, threads=bench.threads)
+        return statistics.ranges(method.calibrator)
 
     case = Case(
         method=method,
@@ -60,7 +64,9 @@ def rescue(bench: Bench, verdicts: Verdicts, tried: Sequence[Tried]) -> Rescue |
     except GleanetError as error:
         return Rescue(failed(method, error))
     final = judged(done.model)
-    return Rescue(replace(final, trial=_told(final.trial, done)), done.steps, done.sensitivity)
+    final = replace(final, trial=_told(final.trial, done))
+    keep(bench.folder, final, done.steps, done.sensitivity)
+    return Rescue(final, done.steps, done.sensitivity)
 
 
 def layer_sensitivity(bench: Bench, one: Tried) -> tuple[LayerSensitivity, ...]:

@@ -11,6 +11,7 @@ import onnx
 from numpy.typing import NDArray
 
 from gleanet.core.errors import GleanetError
+from gleanet.core.files import write_bytes
 from gleanet.core.records import Preprocess, Trial
 from gleanet.core.stats import paired_change, sqnr_db, wilson
 from gleanet.measure.runtime import one_line, optimized_graph, serialize
@@ -78,7 +79,7 @@ def judge_file(source: Source, method: Method, model: onnx.ModelProto, folder: P
     """The same for a quantized model that is made already."""
     file, first = folder / f"{method.name}.onnx", source.evaluation.first
     try:
-        file.write_bytes(serialize(model))
+        write_bytes(file, serialize(model))
         logits = predicted(Candidate(file), first)
         ran = optimized_graph(file)
         note, layers = _saturation(source, file, first, logits)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gleanet.core.store import RunFolder
+from gleanet.pipeline import export
 from tests.cli.conftest import Gleanet
 
 IN_A_ROW = 3  # kills of one run, then it may finish
@@ -44,12 +45,15 @@ COMMANDS = {
     ),
     "prune": ("prune", "{base}", "--data", "digits", "--flops", "0.5", "--epochs", "3", "--lr", "0.02", "--calibration", "256"),
     "prune in training": ("prune", "{base}", "--data", "digits", "--flops", "0.5", "--in-training", "--epochs", "4", "--lr", "0.02"),
+    # one method that is the fastest whatever the clock says, and some that take time
+    "quantize": ("quantize", "{onnx}", "--data", "digits", "--method", "u8s8-channel,dynamic-u8u8,u16s8-channel,weights4", "--sensitivity"),
 }  # fmt: skip
 FILES = {
     "train": ("model.gleanet",),
     "shrink": ("model.gleanet", "base.onnx", "model.onnx", "steps/one-shot.onnx", "steps/base-tuned.onnx", "model.int8.onnx"),
     "prune": ("model.gleanet", "plan.json"),
     "prune in training": ("model.gleanet", "plan.json"),
+    "quantize": ("model.int8.onnx",),
 }
 
 
@@ -64,6 +68,9 @@ def job(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
             if "{base}" in arguments:
                 base = request.getfixturevalue("trained") / "model.gleanet"
                 arguments = tuple(str(base) if word == "{base}" else word for word in arguments)
+            if "{onnx}" in arguments:
+                file = export(str(request.getfixturevalue("trained") / "model.gleanet"), tmp_path_factory.mktemp("onnx") / "m.onnx").path
+                arguments = tuple(str(file) if word == "{onnx}" else word for word in arguments)
             folder = tmp_path_factory.mktemp("whole") / "run"
             process = Job(arguments, {}, 0.0).start(folder)
             wait_for(folder / "run.json", process)
@@ -116,7 +123,7 @@ def kill_again_and_again(job: Job, folder: Path, chance: random.Random) -> int:
 def assert_as_uninterrupted(job: Job, folder: Path) -> None:
     assert RunFolder(folder).read().status == "done"
     assert {file: (folder / file).read_bytes() for file in job.files} == job.files
-    assert not [path for path in folder.rglob("*") if path.suffix in (".part", ".state")]
+    assert not [path for path in folder.rglob("*") if path.suffix in (".part", ".state") or path.name == "trials"]
 
 
 def test_a_training_killed_three_times_ends_with_the_same_bytes(job: Callable[[str], Job], tmp_path: Path) -> None:
@@ -130,7 +137,7 @@ def test_a_training_killed_three_times_ends_with_the_same_bytes(job: Callable[[s
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("name", "kills"), [("train", 7), ("shrink", 8), ("prune", 5), ("prune in training", 6)])
+@pytest.mark.parametrize(("name", "kills"), [("train", 7), ("shrink", 8), ("prune", 5), ("prune in training", 6), ("quantize", 5)])
 def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(job: Callable[[str], Job], tmp_path: Path, name: str, kills: int) -> None:
     hits, chance = 0, random.Random(name)
     for chain in range(kills):
@@ -150,6 +157,7 @@ def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(job: Callable[[
         pytest.param("shrink", "model.onnx", marks=pytest.mark.slow),
         pytest.param("prune", "prune.state", marks=pytest.mark.slow),
         pytest.param("prune in training", "prune.state", marks=pytest.mark.slow),
+        pytest.param("quantize", "trials/u8s8-channel.json", marks=pytest.mark.slow),
     ],
 )
 def test_ctrl_c_stops_at_the_next_step_and_says_how_to_go_on(
