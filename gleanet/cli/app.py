@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gleanet.cli import jobs, lookups, stages
+from gleanet.cli import frameworks, jobs, lookups, stages
 from gleanet.cli.terminal import print_error, print_text
 from gleanet.core.errors import GleanetError
 
@@ -34,6 +34,7 @@ app.command()(stages.measure)
 app.command()(lookups.doctor)
 app.add_typer(lookups.runs)
 app.add_typer(lookups.plans)
+app.add_typer(frameworks.frameworks)
 
 
 def _version(show: bool) -> None:
@@ -74,5 +75,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: Sequence[str]) -> str:
-    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback} | {"runs", "plans"}
+    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback} | {
+        "runs",
+        "plans",
+        "frameworks",
+    }
     return next((f"{word} " for word in arguments if word in known), "")

@@ -8,6 +8,7 @@
     │   ├── BudgetError          no plan meets the budget; says how far it could go
     │   └── SettingsError        unknown key, value out of range
     ├── ExportError              the exported file does not compute what the network computes
+    ├── FrameworkError           the environment of a framework cannot be made, or nothing runs in it
     ├── QuantizationError        no method gives a file that loads
     ├── StoreError               a file or run folder cannot be written or read back
     └── Interrupted              exit code 130: stopped by Ctrl-C after the state was saved; says how to go on
@@ -47,6 +48,10 @@ class SettingsError(BadInput):
 
 
 class ExportError(GleanetError):
+    pass
+
+
+class FrameworkError(GleanetError):
     pass
 
 

@@ -1,0 +1,173 @@
+"""Commands that compare frameworks: list, setup, run, report."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from gleanet.cli import options as o
+from gleanet.cli.terminal import TerminalProgress, print_error, print_json, print_table, print_text
+from gleanet.core.comparison import entries_of
+from gleanet.core.errors import BadInput, GleanetError, SettingsError
+from gleanet.report import Table, comparison_tables, units
+
+frameworks = typer.Typer(
+    name="frameworks", help="The same network in Theano, CNTK, TensorFlow, PyTorch, JAX and others.", no_args_is_help=True
+)
+
+Names = Annotated[list[str] | None, typer.Argument(help="Frameworks by name, as `gleanet frameworks list` shows them.", show_default=False)]
+
+
+@frameworks.command("list")
+def list_frameworks(json: o.Json = False) -> int:
+    """Each framework: versions, what it needs, whether it is installed, and why not.
+
+    Example: [bold]gleanet frameworks list[/]
+    """
+    from gleanet.frameworks.catalogue import FRAMEWORKS
+    from gleanet.frameworks.environments import folder, state
+
+    found = [(row, state(row)) for row in FRAMEWORKS]
+    if json:
+        print_json(
+            {
+                "frameworks": [
+                    {
+                        "name": row.name,
+                        "title": row.title,
+                        "modes": row.modes,
+                        "pythons": row.pythons,
+                        "install": row.install,
+                        "needs": [need.what for need in row.needs],
+                        "trains": row.trains,
+                        "environment": str(folder(row)),
+                        "status": now.status,
+                        "version": now.version,
+                        "bytes": now.bytes,
+                        "reason": now.reason,
+                    }
+                    for row, now in found
+                ]
+            }
+        )
+        return 0
+    cells = tuple(
+        (
+            row.name,
+            now.version or _pinned(row.install, row.package),
+            ", ".join(row.modes) if row.modes != ("default",) else units.NONE,
+            "trains" if row.trains else "infers",
+            ", ".join(row.pythons),
+            ", ".join(need.what for need in row.needs) or units.NONE,
+            now.status,
+            units.size(now.bytes),
+            now.reason or units.NONE,
+        )
+        for row, now in found
+    )
+    print_table(Table(("Framework", "Version", "Modes", "What for", "Python", "Needs", "Installed", "On disk", "Why not"), cells))
+    return 0
+
+
+@frameworks.command()
+def setup(
+    names: Names = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every framework.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Delete their environments instead.")] = False,
+    json: o.Json = False,
+) -> int:
+    """Make an isolated environment for each of these frameworks, with an interpreter of its own; call it again to go on.
+
+    Example: [bold]gleanet frameworks setup theano jax[/]
+    """
+    from gleanet.frameworks import environments
+    from gleanet.frameworks.catalogue import FRAMEWORKS, find
+
+    if not names and not everything:
+        raise SettingsError("name the frameworks to set up (`gleanet frameworks list` shows them), or --all")
+    code, done = 0, []
+    with TerminalProgress() as progress:
+        for name in names or [row.name for row in FRAMEWORKS]:
+            try:
+                row = find(name)
+                if remove:
+                    gone = environments.remove(row)
+                    done.append({"name": row.name, "removed": gone, "shared_by": environments.sharing(row)})
+                else:
+                    state = environments.setup(row, progress=progress)
+                    done.append({"name": row.name, "status": state.status, "version": state.version, "bytes": state.bytes})
+            except GleanetError as error:
+                print_error(str(error))
+                code = max(code, error.exit_code)
+                done.append({"name": name, "status": "failed", "reason": str(error)})
+    if json:
+        print_json({"frameworks": done})
+    else:
+        for line in map(_outcome, done):
+            print_text(line)
+    return code
+
+
+@frameworks.command()
+def run(
+    names: Names = None,
+    steps: Annotated[int, typer.Option(help="Timed steps, and inferences, of a round.")] = 20,
+    rounds: Annotated[int, typer.Option(help="Rounds; each times every row once, in turn. 0: only check.")] = 5,
+    threads: o.Threads = 1,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    limit: Annotated[float, typer.Option(help="Seconds before one process is killed.")] = 600.0,
+    data: Annotated[str | None, typer.Option(help="Data set. Default: original CIFAR-10 images where they are here, else digits.")] = None,
+    out: o.Out = None,
+    resume: o.Resume = None,
+    json: o.Json = False,
+    config: o.Config = None,
+) -> int:
+    """Check and time the same network in each framework (default: in all that are installed).
+
+    Example: [bold]gleanet frameworks run pytorch --steps 5 --rounds 2[/]
+    """
+    from gleanet.frameworks.runner import CompareSettings, compare, unknown
+
+    wrong = unknown(names or ())
+    for line in wrong:
+        print_error(line)
+    known = tuple(name for name in names or () if not unknown((name,)))
+    if wrong and not known:
+        return BadInput.exit_code
+    settings = CompareSettings(known, steps, threads, device, rounds, limit, data)
+    with TerminalProgress() as progress:
+        record = compare(settings, out=out, resume=resume, progress=progress)
+    entries = entries_of(record)
+    if json:
+        print_json(
+            {"frameworks": entries, **{key: value for key, value in record.results.items() if key != "frameworks"}, "data": record.data}
+        )
+    else:
+        _print_comparison(record)
+    for entry in entries:
+        if entry.status in ("failed", "wrong"):
+            print_error(f"{entry.label}: {entry.status}: {entry.reason}")
+    missed = [entry for entry in entries if entry.status != "ok"]
+    failed = len(missed) == len(entries) or (bool(known) and bool(missed))
+    return BadInput.exit_code if wrong else int(failed)
+
+
+def _pinned(install: Sequence[Sequence[str]], package: str) -> str:
+    """Version that the catalogue pins."""
+    words = (word.partition("==") for words in install for word in words)
+    return next((version for name, _, version in words if name.lower() == package.lower()), units.NONE)
+
+
+def _outcome(done: dict[str, Any]) -> str:
+    if "removed" in done:
+        shared = f" (also that of {', '.join(done['shared_by'][1:])})" if len(done["shared_by"]) > 1 else ""
+        return f"{done['name']}: {'removed' if done['removed'] else 'there was no environment'}{shared}"
+    if done["status"] == "failed":
+        return f"{done['name']}: failed"
+    return f"{done['name']}: {done['status']}, version {done['version']}, {units.size(done['bytes'])} on disk"
+
+
+def _print_comparison(record: Any) -> None:
+    for each in comparison_tables(record):
+        print_table(each)
+    print_text(f"\nrun: {record.results['folder']}")

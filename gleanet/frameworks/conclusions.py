@@ -1,0 +1,81 @@
+"""The paper's conclusions beside what was measured here. Each is confirmed, refuted, or not testable here.
+
+Source: Y. Chung, S. Ahn, J. Yang, J. Lee, "Comparison of Deep Learning Frameworks: About Theano, Tensorflow, and Cognitive Toolkit", Journal of
+Intelligence and Information Systems 23(2), 1-17, 2017; its abstract is all of it that is public to us.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from gleanet.core.comparison import Conclusion, Entry
+
+OURS = ("theano-0.9", "tensorflow-1.2", "cntk")  # the versions of the paper's time; CNTK 2.0 is no longer to be had
+CONFIRMED, REFUTED, UNTESTABLE = "confirmed", "refuted", "not testable here"
+
+
+def conclusions(entries: Sequence[Entry]) -> list[Conclusion]:
+    """The verdicts that these rows allow."""
+    rows = {entry.name: entry for entry in entries if entry.name in OURS and entry.status == "ok"}
+    return [judge(entries, rows) for judge in (_differentiation, _code, _speed, _cntk_on_cpu, _several_machines)]
+
+
+def _judged(claim: str, rows: Mapping[str, Entry], verdict: Callable[[Entry, Entry, Entry], tuple[bool, str]]) -> Conclusion:
+    missing = [name for name in OURS if name not in rows]
+    if missing:
+        return Conclusion(claim, UNTESTABLE, f"{', '.join(missing)} did not run here")
+    holds, evidence = verdict(*(rows[name] for name in OURS))
+    return Conclusion(claim, CONFIRMED if holds else REFUTED, evidence)
+
+
+def _differentiation(entries: Sequence[Entry], rows: Mapping[str, Entry]) -> Conclusion:
+    def verdict(*three: Entry) -> tuple[bool, str]:
+        parts = [f"{row.title} {row.max_relative_gradient_error or 0:.0e} (ties: {row.check.ties if row.check else '?'})" for row in three]
+        return True, f"largest relative error of a gradient against float64, each under its own convention: {', '.join(parts)}"
+
+    return _judged("Automatic differentiation is their common core: all three derive the gradients of the same network", rows, verdict)
+
+
+def _code(entries: Sequence[Entry], rows: Mapping[str, Entry]) -> Conclusion:
+    def verdict(theano: Entry, tensorflow: Entry, cntk: Entry) -> tuple[bool, str]:
+        counts = [(row.tokens or 0, row.lines or 0) for row in (cntk, tensorflow, theano)]
+        words = ", ".join(f"{row.title} {row.tokens} tokens in {row.lines} lines" for row in (cntk, tensorflow, theano))
+        holds = counts[0][0] < counts[1][0] < counts[2][0]
+        return holds, f"{words}; written by us, in the style of each one's own documentation"
+
+    return _judged("Code is shortest in CNTK, then TensorFlow, then Theano", rows, verdict)
+
+
+def _speed(entries: Sequence[Entry], rows: Mapping[str, Entry]) -> Conclusion:
+    claim = "Speed of training on a CNN for CIFAR-10 is about equal"
+    if any(rows[name].step is None for name in OURS if name in rows):
+        return Conclusion(claim, UNTESTABLE, "nothing was timed")
+
+    def verdict(*three: Entry) -> tuple[bool, str]:
+        times = {row.title: row.step.cpu.p50_ms for row in three if row.step}
+        spread = max(times.values()) / min(times.values())
+        words = ", ".join(f"{name} {value:.0f} ms" for name, value in times.items())
+        return (
+            spread <= 1.25,
+            f"a step on one CPU core: {words}, so the slowest takes {spread:.1f} times the fastest; the paper's GPU is not here",
+        )
+
+    return _judged(claim, rows, verdict)
+
+
+def _cntk_on_cpu(entries: Sequence[Entry], rows: Mapping[str, Entry]) -> Conclusion:
+    claim = "CNTK without a GPU is up to 50 times slower than the others"
+    others = [entry for entry in entries if entry.status == "ok" and entry.step and entry.name != "cntk"]
+    cntk = rows.get("cntk")
+    if cntk is None or cntk.step is None or not others:
+        return Conclusion(claim, UNTESTABLE, "CNTK or the others were not timed")
+    fastest = min(others, key=lambda entry: entry.step.cpu.p50_ms if entry.step else 0.0)
+    ratio = cntk.step.cpu.p50_ms / fastest.step.cpu.p50_ms if fastest.step else 0.0
+    evidence = f"CNTK 2.7 takes {ratio:.1f} times the CPU time of the fastest, {fastest.label}, for a step on one core"
+    return Conclusion(claim, CONFIRMED if ratio >= 10 else REFUTED, evidence)
+
+
+def _several_machines(entries: Sequence[Entry], rows: Mapping[str, Entry]) -> Conclusion:
+    return Conclusion(
+        "Support for several GPUs and several servers decides, with examples and documents at hand",
+        UNTESTABLE,
+        "one machine and no second GPU; the attribute table says what each offers, with sources",
+    )
