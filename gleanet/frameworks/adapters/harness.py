@@ -29,6 +29,8 @@ if hasattr(os, "sched_setaffinity"):
 
 import numpy as np
 
+THREADS = _JOB["threads"]
+BATCH = 64
 _import_seconds = 0.0
 
 
