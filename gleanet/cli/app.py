@@ -75,9 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: Sequence[str]) -> str:
-    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback} | {
-        "runs",
-        "plans",
-        "frameworks",
-    }
+    groups = {"runs", "plans", "frameworks"}
+    known = groups | {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     return next((f"{word} " for word in arguments if word in known), "")

@@ -11,11 +11,14 @@ from gleanet.core.comparison import entries_of
 from gleanet.core.errors import BadInput, GleanetError, SettingsError
 from gleanet.report import Table, comparison_tables, units
 
-frameworks = typer.Typer(
-    name="frameworks", help="The same network in Theano, CNTK, TensorFlow, PyTorch, JAX and others.", no_args_is_help=True
-)
+frameworks = typer.Typer(name="frameworks", help="The same network in Theano, CNTK, TensorFlow, PyTorch and others.", no_args_is_help=True)
 
-Names = Annotated[list[str] | None, typer.Argument(help="Frameworks by name, as `gleanet frameworks list` shows them.", show_default=False)]
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(
+        help="Frameworks by name, as `gleanet frameworks list` shows them; NAME:MODE for one of several modes.", show_default=False
+    ),
+]
 
 
 @frameworks.command("list")
@@ -126,12 +129,9 @@ def run(
 
     Example: [bold]gleanet frameworks run pytorch --steps 5 --rounds 2[/]
     """
-    from gleanet.frameworks.runner import CompareSettings, compare, unknown
+    from gleanet.frameworks.runner import CompareSettings, compare
 
-    wrong = unknown(names or ())
-    for line in wrong:
-        print_error(line)
-    known = tuple(name for name in names or () if not unknown((name,)))
+    known, wrong = _sorted_out(names or ())
     if wrong and not known:
         return BadInput.exit_code
     settings = CompareSettings(known, steps, threads, device, rounds, limit, data)
@@ -139,9 +139,7 @@ def run(
         record = compare(settings, out=out, resume=resume, progress=progress)
     entries = entries_of(record)
     if json:
-        print_json(
-            {"frameworks": entries, **{key: value for key, value in record.results.items() if key != "frameworks"}, "data": record.data}
-        )
+        print_json({**record.results, "frameworks": entries, "data": record.data, "machine": record.machine})
     else:
         _print_comparison(record)
     for entry in entries:
@@ -150,6 +148,20 @@ def run(
     missed = [entry for entry in entries if entry.status != "ok"]
     failed = len(missed) == len(entries) or (bool(known) and bool(missed))
     return BadInput.exit_code if wrong else int(failed)
+
+
+def _sorted_out(names: Sequence[str]) -> tuple[tuple[str, ...], bool]:
+    """The names that exist, and whether there were others: those are said, one line each, and the rest goes on."""
+    from gleanet.frameworks.catalogue import rows
+
+    good = []
+    for name in names:
+        try:
+            rows([name])
+            good.append(name)
+        except SettingsError as error:
+            print_error(str(error))
+    return tuple(good), len(good) < len(names)
 
 
 def _pinned(install: Sequence[Sequence[str]], package: str) -> str:

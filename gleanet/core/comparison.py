@@ -1,4 +1,7 @@
-"""The frozen records of a comparison of frameworks: what its ``run.json`` holds under ``results``. Times in ms where the name says so, else in s; sizes in bytes."""
+"""The frozen records of a comparison of frameworks: what its ``run.json`` holds under ``results``.
+
+Times in ms where the name says so, else in s; sizes in bytes.
+"""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -31,7 +34,7 @@ class Calls:
 
 @dataclass(frozen=True)
 class Round:
-    """One process of one row: ``import_s``, ``build_s``, ``step`` (None: only infers), ``inference``, ``memory`` (largest resident size)."""
+    """One process of one row. ``step`` is None where the framework only infers; ``memory`` is the largest resident size."""
 
     import_s: float
     build_s: float
@@ -54,6 +57,7 @@ class Check:
         loss_error, logits_error: relative, of the first batch; of the logits max |a - b| / max |b|.
         losses: before each of the first steps.
         loss_drift: |loss - reference| of the last of these.
+        loss_drift_float64: the same in float64, measured where float32 drifts or its gradients disagree.
         verdict: right, or what is wrong.
     """
 
@@ -68,6 +72,7 @@ class Check:
     loss_error: float | None = None
     losses: tuple[float, ...] = ()
     loss_drift: float | None = None
+    loss_drift_float64: float | None = None
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ def load_batches(name: str | None = None, *, progress: Progress = SILENT) -> Bat
     """The first 50 batches of 64 training images.
 
     Args:
-        name: a data set as :func:`gleanet.data.load` knows it; None: the original CIFAR-10 where its files are here, also only a part of them, else digits.
+        name: a data set as :func:`gleanet.data.load` knows it; None: original CIFAR-10 images where (a part of) its files are here, else
+            digits.
 
     Raises:
         DataError: no such data set, more than 10 classes, images that do not scale to 32 x 32, or fewer than 64 of them.
@@ -40,7 +41,7 @@ def load_batches(name: str | None = None, *, progress: Progress = SILENT) -> Bat
     images, side = data.train.images, data.train.images.shape[2]
     if len(data.classes) > CLASSES or side != data.train.images.shape[3] or SIDE % side or len(images) < BATCH:
         raise DataError(
-            f"{data.name}: the network of the comparison takes 10 classes and 32 x 32 pixels (or a divisor of it): use --data cifar10 or digits"
+            f"{data.name}: the network of the comparison takes 10 classes and 32 x 32 pixels (or a divisor): use --data cifar10 or digits"
         )
     n = min(len(images) // BATCH, BATCHES)
     images = images[: n * BATCH].repeat(SIDE // side, axis=2).repeat(SIDE // side, axis=3)

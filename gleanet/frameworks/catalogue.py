@@ -191,20 +191,30 @@ _ALIASES = {
 }
 
 
-def find(name: str) -> Framework:
-    """The row of that name.
+def find(name: str, known: Sequence[Framework] = FRAMEWORKS) -> Framework:
+    """The framework of that name.
 
     Raises:
-        SettingsError: no such row; the names are listed.
+        SettingsError: no such framework; the names are listed.
     """
     wanted = _ALIASES.get(name.lower(), name.lower())
-    found = next((row for row in FRAMEWORKS if row.name == wanted), None)
+    found = next((row for row in known if row.name == wanted), None)
     if found is None:
-        raise SettingsError(f"no framework {name!r}: known are {', '.join(row.name for row in FRAMEWORKS)}")
+        raise SettingsError(f"no framework {name!r}: known are {', '.join(row.name for row in known)}")
     return found
 
 
-def chosen(names: Sequence[str]) -> tuple[Framework, ...]:
-    """The rows of these names, each once, in their order; without names every row."""
-    rows = [find(name) for name in names] or list(FRAMEWORKS)
-    return tuple({row.name: row for row in rows}.values())
+def rows(names: Sequence[str], known: Sequence[Framework] = FRAMEWORKS) -> tuple[tuple[Framework, str], ...]:
+    """The (framework, mode) pairs of these names, each once: all modes for ``pytorch``, one for ``pytorch:eager``; without names everything.
+
+    Raises:
+        SettingsError: no such framework or mode.
+    """
+    found: dict[tuple[str, str], tuple[Framework, str]] = {}
+    for name in names or [row.name for row in known]:
+        plain, _, mode = name.partition(":")
+        framework = find(plain, known)
+        if mode and mode not in framework.modes:
+            raise SettingsError(f"{framework.title} has no mode {mode!r}: it has {', '.join(framework.modes)}")
+        found |= {(framework.name, each): (framework, each) for each in framework.modes if mode in ("", each)}
+    return tuple(found.values())

@@ -1,4 +1,4 @@
-"""Is what an adapter computes right? Loss, logits and every gradient against the float64 reference, under the framework's own convention."""
+"""Is what an adapter computes right? Loss, logits and gradients against the float64 reference, under the framework's own convention."""
 
 from collections.abc import Mapping
 from functools import cached_property

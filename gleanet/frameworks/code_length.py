@@ -1,6 +1,6 @@
 """How long the same network and its training step are in each framework: the marked part of the adapter, counted the same way for all.
 
-Counted are logical lines (statements that end a line, however many lines they are broken over) and tokens (names, numbers, strings, operators);
+Counted are logical lines (a statement is one, however many lines it is broken over) and tokens (names, numbers, strings, operators);
 comments, docstrings and empty lines are not. Imports, data, and putting in the common weights are outside of the marks.
 """
 

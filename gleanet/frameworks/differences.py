@@ -1,7 +1,7 @@
 """Which differences between rows are real: neighbours in such a table are often within noise of each other.
 
-Every round runs each row once, in turn, so that a slow minute of the machine hits all of them. Two rows differ if the 99 % interval of the mean log
-ratio of their times over the rounds (Student's t, paired by round) excludes 1; 99 and not 95, because a table of twenty rows has 190 pairs.
+Every round runs each row once, in turn, so that a slow minute of the machine hits all of them. Two rows differ if the 99 % interval of the
+mean log ratio of their times over the rounds (Student's t, paired by round) excludes 0; 99 and not 95, because twenty rows have 190 pairs.
 """
 
 import math
@@ -10,28 +10,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 # Two-sided 99 % quantiles of Student's t for 1, 2, ... degrees of freedom; beyond the last one that is used, which is on the safe side.
-_T99 = (
-    63.657,
-    9.925,
-    5.841,
-    4.604,
-    4.032,
-    3.707,
-    3.499,
-    3.355,
-    3.250,
-    3.169,
-    3.106,
-    3.055,
-    3.012,
-    2.977,
-    2.947,
-    2.921,
-    2.898,
-    2.878,
-    2.861,
-    2.845,
-)
+_T99 = (63.657, 9.925, 5.841, 4.604, 4.032, 3.707, 3.499, 3.355, 3.250, 3.169, 3.106, 3.055, 3.012, 2.977, 2.947, 2.921)
 
 
 def ratio_interval(times: Sequence[float], others: Sequence[float]) -> tuple[float, float] | None:
@@ -45,7 +24,7 @@ def ratio_interval(times: Sequence[float], others: Sequence[float]) -> tuple[flo
 
 
 def places(times: Mapping[str, Sequence[float]]) -> dict[str, tuple[int, int]]:
-    """Row -> (best, worst) place that the rounds allow: 1 + the rows that are really faster, and the number of rows less those really slower."""
+    """Row -> (best, worst) place that the rounds allow: after all rows that are really faster, before all that are really slower."""
     found = {}
     for row, own in times.items():
         intervals = [ratio_interval(own, other) for name, other in times.items() if name != row]

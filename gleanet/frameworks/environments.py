@@ -1,7 +1,7 @@
 """Isolated environments of the frameworks, under the user's cache: made, checked, measured, removed.
 
-An environment is ready when its record ``ready.json`` is there and says what the catalogue says. The record is written last, so a set-up that
-was cut short goes on with the next call: pip finds what is already installed.
+An environment is ready when its record ``ready.json`` is there and says what the catalogue says. The record is written last, so a set-up
+that was cut short goes on with the next call: pip finds what is already installed.
 """
 
 import os

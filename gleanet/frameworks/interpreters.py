@@ -34,7 +34,8 @@ def required_interpreter(name: str, versions: Sequence[str]) -> Path:
 def missing_interpreter(name: str, versions: Sequence[str]) -> str:
     """The sentence about an interpreter that is not here."""
     wanted = " or ".join(versions)
-    return f"{name} needs Python {wanted} with venv, and there is none on PATH, in pyenv or in uv: install one, e.g. `pyenv install {versions[0]}`"
+    advice = f"install one, e.g. `pyenv install {versions[0]}`"
+    return f"{name} needs Python {wanted} with venv, and there is none on PATH, in pyenv or in uv: {advice}"
 
 
 def _candidates(version: str) -> Iterator[Path]:

@@ -1,6 +1,7 @@
 """The network as an ONNX file, for runtimes that only infer. Batch free; input ``x`` [N, 3, 32, 32], output ``logits`` [N, 10]."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -19,8 +20,8 @@ def write_onnx(weights: Weights, path: Path, dtype: str = "float32") -> None:
         StoreError: the file cannot be written.
     """
     kind = TensorProto.DOUBLE if dtype == "float64" else TensorProto.FLOAT
-    same = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
-    pool = {"kernel_shape": [2, 2], "strides": [2, 2]}
+    same: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}
+    pool: dict[str, Any] = {"kernel_shape": [2, 2], "strides": [2, 2]}
     nodes = [
         helper.make_node("Conv", ["x", "conv1.w", "conv1.b"], ["a"], **same),
         helper.make_node("Relu", ["a"], ["b"]),

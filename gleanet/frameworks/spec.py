@@ -1,11 +1,11 @@
 """The one network of the comparison, its weights, and what is exactly right: a float64 reference in numpy, written by hand.
 
-3x32x32 -> conv 3x3, 32, same -> ReLU -> max-pool 2 -> conv 3x3, 64, same -> ReLU -> max-pool 2 -> dense 256 -> ReLU -> dense 10; mean softmax
-cross-entropy; stochastic gradient descent. 1,070,794 parameters.
+3x32x32 -> conv 3x3, 32, same -> ReLU -> max-pool 2 -> conv 3x3, 64, same -> ReLU -> max-pool 2 -> dense 256 -> ReLU -> dense 10; mean
+softmax cross-entropy; stochastic gradient descent. 1,070,794 parameters.
 
 Where a derivative is not unique, frameworks differ and none is wrong. A :class:`Convention` says what is meant:
 
-- ties of a max-pool window: the whole gradient to the *first* of the equal cells, the whole gradient to *all* of them, or an *even* share to each;
+- ties of a max-pool window: the whole gradient to the *first* of the equal cells, the whole of it to *all*, or an *even* share to each;
 - ReLU at exactly 0: a slope of 0, 0.5 or 1.
 """
 
@@ -62,21 +62,24 @@ class Pass:
 
 
 def initial_weights(x: Array, seed: int = 0) -> dict[str, Array]:
-    """Initial weights, float32 values in float64 arrays: He's normal distribution (K. He et al., ICCV 2015), the last layer a tenth of it (so
-    that the first losses fall instead of jumping), biases normal with deviation 0.01.
+    """Initial weights, float32 values in float64 arrays.
 
-    A filter is drawn again while a decision about it on the batch ``x`` [N, 3, 32, 32] hangs by less than MARGIN. For a gradient jumps where another cell
-    of a pool window becomes the largest, or a ReLU opens: two correct frameworks that round differently would then differ by far more than
-    rounding. Exact ties stay; they are what conventions are about.
+    He's normal distribution (K. He et al., ICCV 2015), the last layer a tenth of it (so that the first losses fall instead of jumping),
+    biases normal with deviation 0.01. A filter is drawn again while a decision about it on the batch ``x`` [N, 3, 32, 32] hangs by less
+    than MARGIN: a gradient jumps where another cell of a pool window becomes the largest, or a ReLU opens, and two correct frameworks that
+    round differently would then differ by far more than rounding. Exact ties stay; they are what conventions are about.
     """
     rng = np.random.RandomState(seed)
-    weights = {"fc2.w": _normal(rng, SHAPES["fc2.w"]) * np.float32(0.1), "fc2.b": _normal(rng, SHAPES["fc2.b"], 0.01)}
+    weights: dict[str, Array] = {
+        "fc2.w": _normal(rng, SHAPES["fc2.w"], 0.1 * np.sqrt(2 / 256)),
+        "fc2.b": _normal(rng, SHAPES["fc2.b"], 0.01),
+    }
     for layer in ("conv1", "conv2"):
         columns, maps = _columns(x), partial(_maps, shape=x.shape)
         weights |= _decided(rng, layer, columns, lambda rows, maps=maps: _gap(maps(rows)))  # type: ignore[misc]
         x = _windows(np.maximum(maps(_affine(columns, weights, layer)), 0.0)).max(axis=-1)
     weights |= _decided(rng, "fc1", x.reshape(len(x), -1), lambda rows: np.abs(rows).min(axis=0))
-    return {name: weights[name].astype(np.float64) for name in SHAPES}
+    return {name: weights[name] for name in SHAPES}
 
 
 def probe_weights() -> dict[str, Array]:
@@ -156,7 +159,7 @@ def _columns(x: Array) -> Array:
     """[N, C, H, W] -> [N*H*W, C*9]: the 3x3 neighbourhood of every pixel, zeros outside."""
     padded = np.pad(x, ((0, 0), (0, 0), (1, 1), (1, 1)))
     patches = sliding_window_view(padded, (3, 3), axis=(2, 3)).transpose(0, 2, 3, 1, 4, 5)
-    return patches.reshape(len(x) * x.shape[2] * x.shape[3], -1)
+    return np.ascontiguousarray(patches).reshape(len(x) * x.shape[2] * x.shape[3], -1)
 
 
 def _uncolumned(rows: Array, shape: tuple[int, ...]) -> Array:
@@ -172,7 +175,8 @@ def _uncolumned(rows: Array, shape: tuple[int, ...]) -> Array:
 def _affine(rows: Array, weights: Weights, layer: str) -> Array:
     """[M, K] -> [M, out]."""
     weight = weights[f"{layer}.w"]
-    return rows @ weight.reshape(len(weight), -1).T + weights[f"{layer}.b"]
+    out: Array = rows @ weight.reshape(len(weight), -1).T + weights[f"{layer}.b"]
+    return out
 
 
 def _maps(rows: Array, shape: tuple[int, ...]) -> Array:
@@ -190,13 +194,13 @@ def _windows(x: Array) -> Array:
 def _unpooled(before: Array, d_pooled: Array, convention: Convention) -> Array:
     """The gradient of pooling after ReLU, for each cell of ``before``."""
     cells = _windows(np.maximum(before, 0.0))
-    share = (cells >= cells.max(axis=-1, keepdims=True) - TIE).astype(np.float64)
+    share: Array = (cells >= cells.max(axis=-1, keepdims=True) - TIE).astype(np.float64)
     if convention.ties == "first":
         share *= np.cumsum(share, axis=-1) == 1
     elif convention.ties == "even":
         share /= share.sum(axis=-1, keepdims=True)
     n, channels, height, width = before.shape
-    spread = (share * d_pooled[..., None]).reshape(n, channels, height // 2, width // 2, 2, 2)
+    spread: Array = (share * d_pooled[..., None]).reshape(n, channels, height // 2, width // 2, 2, 2)
     return spread.transpose(0, 1, 2, 4, 3, 5).reshape(before.shape)
 
 
@@ -205,9 +209,10 @@ def _slope(x: Array, convention: Convention) -> Array:
     return np.where(x > 0, 1.0, np.where(x == 0, convention.relu_at_zero, 0.0))
 
 
-def _normal(rng: np.random.RandomState, shape: tuple[int, ...], deviation: float | None = None) -> NDArray[np.float32]:
+def _normal(rng: np.random.RandomState, shape: tuple[int, ...], deviation: float | None = None) -> Array:
+    """Normal numbers that float32 can hold."""
     scale = np.sqrt(2 / np.prod(shape[1:])) if deviation is None else deviation
-    return (rng.standard_normal(shape) * scale).astype(np.float32)
+    return np.asarray(rng.standard_normal(shape) * scale, np.float32).astype(np.float64)
 
 
 def _gap(before: Array) -> Array:
@@ -216,16 +221,17 @@ def _gap(before: Array) -> Array:
     top = cells[..., -1]
     gaps = np.where((top[..., None] > 0) & (top[..., None] - cells[..., :-1] > TIE), top[..., None] - cells[..., :-1], np.inf)
     opening = np.where(np.abs(top) > TIE, np.abs(top), np.inf)
-    return np.minimum(gaps.min(axis=(1, 2, 3, 4)), opening.min(axis=(1, 2, 3)))
+    smallest: Array = np.minimum(gaps.min(axis=(1, 2, 3, 4)), opening.min(axis=(1, 2, 3)))
+    return smallest
 
 
-def _decided(rng: np.random.RandomState, layer: str, rows: Array, gap: Callable[[Array], Array]) -> dict[str, NDArray[np.float32]]:
+def _decided(rng: np.random.RandomState, layer: str, rows: Array, gap: Callable[[Array], Array]) -> dict[str, Array]:
     """Weight and bias of a layer, each filter drawn until ``gap`` of its outputs reaches MARGIN."""
     shape = SHAPES[f"{layer}.w"]
     weight, bias = _normal(rng, shape), _normal(rng, shape[:1], 0.01)
     open_ = np.arange(shape[0])
     for _ in range(_DRAWS):
-        found = gap(_affine(rows, {f"{layer}.w": weight[open_].astype(np.float64), f"{layer}.b": bias[open_].astype(np.float64)}, layer))
+        found = gap(_affine(rows, {f"{layer}.w": weight[open_], f"{layer}.b": bias[open_]}, layer))
         open_ = open_[found < MARGIN]
         if not open_.size:
             break

@@ -9,7 +9,7 @@ from gleanet.report.tables import Table
 
 
 def comparison_tables(run: Run) -> tuple[Table, ...]:
-    """Everything that was measured: correctness, times of training and inference, first use and size, the paper's conclusions; empty ones left out."""
+    """Everything that was measured, as tables; those without rows are left out."""
     entries = entries_of(run)
     found = (
         correctness_table(entries),
@@ -81,7 +81,7 @@ def cost_table(entries: Sequence[Entry]) -> Table:
             entry.python,
             _seconds(entry.import_s),
             _seconds(entry.build_s),
-            _seconds((entry.step or entry.inference).first_s if entry.step or entry.inference else None),
+            _seconds(calls.first_s if (calls := entry.step or entry.inference) else None),
             _seconds(entry.cold_s),
             units.size(entry.memory),
             units.size(entry.bytes),

@@ -31,6 +31,8 @@ def make(lr):
 def train_step(trainer, data):
     trainer.train_minibatch(data)
     return trainer.previous_minibatch_loss_average
+
+
 # end
 
 

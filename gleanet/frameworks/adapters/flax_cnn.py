@@ -39,6 +39,8 @@ def train_step(model, optimizer, x, y):
     loss, gradients = nnx.value_and_grad(loss_of)(model, x, y)
     optimizer.update(model, gradients)
     return loss
+
+
 # end
 
 

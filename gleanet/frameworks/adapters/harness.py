@@ -1,4 +1,4 @@
-"""What every adapter needs, and nothing of its framework. Runs under the framework's own interpreter: Python 3.6 or newer, numpy 1.16 or newer.
+"""What every adapter needs, and nothing of its framework. Runs under the framework's own interpreter: Python 3.6, numpy 1.16 or newer.
 
 An adapter is a script. It imports this file first (before its framework, so that the process is on its cores already), then its framework
 inside ``with importing():``, then calls ``run(build)``. ``build(job, weights)`` returns a ``Network``:
@@ -8,9 +8,9 @@ inside ``with importing():``, then calls ``run(build)``. ``build(job, weights)``
     forward(x)         logits [N, 10] as a numpy array
     gradients(x, y)    (loss, {name: gradient}) in the layout of ``weights``, nothing updated; None for runtimes that only infer
 
-``x`` is [N, 3, 32, 32] in ``job.dtype``, or [N, 32, 32, 3] where ``build`` sets ``channels_last``; ``y`` is int32 [N]. ``weights``: conv [out, in, 3, 3], dense [out, in]
-on features flattened in the order channel, row, column. What lies between the marks ``# model and step`` and ``# end`` is the code whose
-length is compared.
+``x`` is [N, 3, 32, 32] in ``job.dtype``, or [N, 32, 32, 3] where ``build`` sets ``channels_last``; ``y`` is int32 [N]. ``weights``: conv
+[out, in, 3, 3], dense [out, in] on features flattened in the order channel, row, column. What lies between the marks ``# model and step``
+and ``# end`` is the code whose length is compared.
 
 The answer goes to a file, because frameworks write to standard output whatever they like.
 """
@@ -35,7 +35,7 @@ _import_seconds = 0.0
 
 
 class Job:
-    """What is to be done: ``task`` (check or time), ``mode``, ``dtype``, ``threads``, ``device``, ``steps``, ``lr``, ``model`` (an ONNX file)."""
+    """What is to be done: ``task`` (check or time), ``mode``, ``dtype``, ``threads``, ``device``, ``steps``, ``lr``, ``model`` (ONNX)."""
 
     def __init__(self, values):
         self.__dict__.update(values)

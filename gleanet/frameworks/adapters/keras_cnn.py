@@ -29,6 +29,8 @@ def make(lr):
 
 def train_step(model, x, y):
     return model.train_on_batch(x, y)
+
+
 # end
 
 

@@ -34,6 +34,8 @@ def train_step(net, criterion, trainer, x, y):
     loss.backward()
     trainer.step(x.shape[0])
     return loss
+
+
 # end
 
 

@@ -15,6 +15,8 @@ def make(path, threads):
 
 def infer(session, x):
     return session.run(None, {"x": x})[0]
+
+
 # end
 
 

@@ -14,12 +14,14 @@ def make(path, threads):
 
 def infer(compiled, x):
     return compiled(x)[0]
+
+
 # end
 
 
 def build(job, weights):
     compiled = make(job.model, job.threads)
-    return harness.Network(openvino.__version__, forward=lambda x: infer(compiled, x))
+    return harness.Network(openvino.__version__.split("-")[0], forward=lambda x: infer(compiled, x))
 
 
 harness.run(build)

@@ -36,6 +36,8 @@ def train_step(model, optimizer, x, y):
     optimizer.step()
     optimizer.clear_grad()
     return loss
+
+
 # end
 
 

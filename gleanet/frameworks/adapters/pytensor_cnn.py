@@ -1,4 +1,4 @@
-"""PyTensor 3: the heir of Theano, which has neither convolution nor pooling; they are written with slices, reshapes and a matrix product."""
+"""PyTensor 3: the heir of Theano, without its convolution and pooling: here they are slices, reshapes and a matrix product."""
 
 import harness
 
@@ -42,6 +42,8 @@ def make(weights, lr, batch):
 
 def make_step(x, y, loss, updates):
     return pytensor.function([x, y], loss, updates=updates)
+
+
 # end
 
 

@@ -38,6 +38,8 @@ def make_step(model, lr):
         return loss
 
     return train_step
+
+
 # end
 
 

@@ -36,6 +36,8 @@ def make(weights, lr, dtype):
 
 def train_step(session, train, loss, feed):
     return session.run([train, loss], feed_dict=feed)[1]
+
+
 # end
 
 

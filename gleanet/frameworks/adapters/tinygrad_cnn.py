@@ -36,6 +36,8 @@ def make_step(model, optimizer):
         return loss.realize(*optimizer.schedule_step())
 
     return train_step
+
+
 # end
 
 
@@ -44,7 +46,7 @@ def build(job, weights):
         raise SystemExit("this adapter computes in float32 alone")
     model, optimizer = make(job.lr)
     for name in weights:
-        parameter(model, name).replace(Tensor(weights[name], requires_grad=True).realize())
+        parameter(model, name).assign(Tensor(weights[name])).realize()
     train_step = make_step(model, optimizer)
     infer = TinyJit(lambda x: model(x).realize())
 
