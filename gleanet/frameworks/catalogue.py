@@ -205,7 +205,7 @@ def find(name: str, known: Sequence[Framework] = FRAMEWORKS) -> Framework:
 
 
 def rows(names: Sequence[str], known: Sequence[Framework] = FRAMEWORKS) -> tuple[tuple[Framework, str], ...]:
-    """The (framework, mode) pairs of these names, each once: all modes for ``pytorch``, one for ``pytorch:eager``; without names everything.
+    """The (framework, mode) pairs of these names, each once: all modes for ``pytorch``, one for ``pytorch:eager``; without names all.
 
     Raises:
         SettingsError: no such framework or mode.

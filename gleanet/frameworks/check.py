@@ -102,10 +102,11 @@ def judge(reference: Reference, answer: Mapping[str, Any], arrays: Path, dtype: 
 
 
 def convention_of(reference: Reference, found: Mapping[str, Array]) -> Convention | None:
-    """The convention whose reference the gradients with the probing weights agree with; None where none does."""
-    errors = {each: worst_of(found, reference.gradients("probe", each)[1], "probe/")[1] for each in CONVENTIONS}
-    best = min(errors, key=lambda each: errors[each])
-    return best if errors[best] <= KNOWN else None
+    """The convention whose reference the gradients with the probing weights agree with; None where none does.
+
+    No gradients can agree with two: on the probe, conventions are further apart than twice KNOWN.
+    """
+    return next((each for each in CONVENTIONS if worst_of(found, reference.gradients("probe", each)[1], "probe/")[1] <= KNOWN), None)
 
 
 def worst_of(found: Mapping[str, Array], exact: Mapping[str, Array], prefix: str) -> tuple[str, float]:

@@ -21,7 +21,7 @@ from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Run
 from gleanet.core.store import RunFolder
 from gleanet.frameworks import spec
-from gleanet.frameworks.batches import load_batches
+from gleanet.frameworks.batches import Batches, load_batches
 from gleanet.frameworks.catalogue import FRAMEWORKS, Framework, rows
 from gleanet.frameworks.check import STEPS, Reference, judge
 from gleanet.frameworks.code_length import code_length
@@ -97,7 +97,7 @@ def compare(
     if before is not None:
         settings = msgspec.convert(before.settings, CompareSettings)
     settings = settings or CompareSettings()
-    wanted = rows(settings.names, known)
+    wanted, batches = rows(settings.names, known), load_batches(settings.data, progress=progress)
     started = datetime.now(UTC)
     with store.resume(resume) if resume is not None else store.create(out, "frameworks", now=started) as folder:
         run = before or Run(
@@ -111,7 +111,7 @@ def compare(
             versions=host.versions(),
             machine=host.machine(),
         )
-        work = _Comparison(settings, wanted, folder, replace(run, status="running"), progress)
+        work = _Comparison(settings, wanted, batches, folder, replace(run, status="running"), progress)
         try:
             work.check_all()
             work.time_all()
@@ -135,7 +135,13 @@ class _Comparison:
     """The state of a running comparison: the record, and the rows by (name, mode)."""
 
     def __init__(
-        self, settings: CompareSettings, wanted: Sequence[tuple[Framework, str]], folder: RunFolder, run: Run, progress: Progress
+        self,
+        settings: CompareSettings,
+        wanted: Sequence[tuple[Framework, str]],
+        batches: Batches,
+        folder: RunFolder,
+        run: Run,
+        progress: Progress,
     ) -> None:
         self.settings, self.folder, self.run, self.progress = settings, folder, run, progress
         self.rows = list(wanted)
@@ -143,11 +149,10 @@ class _Comparison:
         self.states = {framework.name: state(framework) for framework in {row.name: row for row, _ in wanted}.values()}
         self.limits = Limits(settings.threads, settings.limit)
         self.begun, self.spent = time.monotonic(), run.seconds
-        self.batches = load_batches(settings.data, progress=progress)
-        self.reference = Reference(self.batches)
+        self.reference = Reference(batches)
         self.files = self.reference.write(folder.folder / "work")
         self.run = replace(
-            run, data={"title": self.batches.title, "margin": spec.margin(spec.forward(self.reference.initial, self.reference.x))}
+            run, data={"title": batches.title, "margin": spec.margin(spec.forward(self.reference.initial, self.reference.x))}
         )
         self.save("running")
 
