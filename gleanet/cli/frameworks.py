@@ -1,15 +1,17 @@
 """Commands that compare frameworks: list, setup, run, report."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from gleanet.cli import options as o
 from gleanet.cli.terminal import TerminalProgress, print_error, print_json, print_table, print_text
-from gleanet.core.comparison import entries_of
+from gleanet.core import store
+from gleanet.core.comparison import COMMAND, entries_of
 from gleanet.core.errors import BadInput, GleanetError, SettingsError
-from gleanet.report import Table, comparison_tables, units
+from gleanet.report import Table, attribute_table, comparison_tables, render_comparison, units
 
 frameworks = typer.Typer(name="frameworks", help="The same network in Theano, CNTK, TensorFlow, PyTorch and others.", no_args_is_help=True)
 
@@ -22,13 +24,24 @@ Names = Annotated[
 
 
 @frameworks.command("list")
-def list_frameworks(json: o.Json = False) -> int:
+def list_frameworks(
+    attributes: Annotated[bool, typer.Option("--attributes", help="What each framework is and offers instead, with sources.")] = False,
+    json: o.Json = False,
+) -> int:
     """Each framework: versions, what it needs, whether it is installed, and why not.
 
     Example: [bold]gleanet frameworks list[/]
     """
+    from gleanet.frameworks.attributes import attributes as attributes_of_all
     from gleanet.frameworks.catalogue import FRAMEWORKS
     from gleanet.frameworks.environments import folder, state
+
+    if attributes:
+        if json:
+            print_json(attributes_of_all())
+        else:
+            print_table(attribute_table(attributes_of_all()))
+        return 0
 
     found = [(row, state(row)) for row in FRAMEWORKS]
     if json:
@@ -137,17 +150,47 @@ def run(
     settings = CompareSettings(known, steps, threads, device, rounds, limit, data)
     with TerminalProgress() as progress:
         record = compare(settings, out=out, resume=resume, progress=progress)
+    page = render_comparison(record, Path(record.results["folder"]))
     entries = entries_of(record)
     if json:
         print_json({**record.results, "frameworks": entries, "data": record.data, "machine": record.machine})
     else:
-        _print_comparison(record)
+        for each in comparison_tables(record):
+            print_table(each)
+        print_text(f"\nreport: {page}")
     for entry in entries:
         if entry.status in ("failed", "wrong"):
             print_error(f"{entry.label}: {entry.status}: {entry.reason}")
     missed = [entry for entry in entries if entry.status != "ok"]
     failed = len(missed) == len(entries) or (bool(known) and bool(missed))
     return BadInput.exit_code if wrong else int(failed)
+
+
+@frameworks.command()
+def report(
+    run: Annotated[str | None, typer.Argument(help="A comparison's folder or id. Default: the newest one.", show_default=False)] = None,
+    root: Annotated[Path, typer.Option(help="Folder that holds the run folders.")] = store.RUNS,
+    json: o.Json = False,
+) -> int:
+    """The page of a comparison: what was measured, the paper's conclusions beside ours, and the attributes with their sources.
+
+    Example: [bold]gleanet frameworks report[/]
+    """
+    found = store.find(run, root=root) if run else _newest(root)
+    page = render_comparison(found.read(), found.folder)
+    if json:
+        print_json({"report": str(page)})
+    else:
+        print_text(f"report: {page}")
+    return 0
+
+
+def _newest(root: Path) -> store.RunFolder:
+    """The newest comparison under ``root``."""
+    found = next((run for run in store.listing(root) if run.command == COMMAND), None)
+    if found is None:
+        raise BadInput(f"there is no comparison in {root}: make one with gleanet {COMMAND}")
+    return store.find(found.id, root=root)
 
 
 def _sorted_out(names: Sequence[str]) -> tuple[tuple[str, ...], bool]:
@@ -177,9 +220,3 @@ def _outcome(done: dict[str, Any]) -> str:
     if done["status"] == "failed":
         return f"{done['name']}: failed"
     return f"{done['name']}: {done['status']}, version {done['version']}, {units.size(done['bytes'])} on disk"
-
-
-def _print_comparison(record: Any) -> None:
-    for each in comparison_tables(record):
-        print_table(each)
-    print_text(f"\nrun: {record.results['folder']}")

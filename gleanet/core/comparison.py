@@ -127,6 +127,22 @@ class Conclusion:
     evidence: str
 
 
+@dataclass(frozen=True)
+class Cell:
+    """One attribute of one framework. ``source``: a page's address, ``measured``, or empty where none was found."""
+
+    value: str
+    source: str
+
+
+@dataclass(frozen=True)
+class Attributes:
+    """``names``: key -> what is printed; ``frameworks``: title -> key -> cell."""
+
+    names: dict[str, str]
+    frameworks: dict[str, dict[str, Cell]]
+
+
 def entries_of(run: Run) -> tuple[Entry, ...]:
     """The rows in a record.
 
@@ -139,6 +155,11 @@ def entries_of(run: Run) -> tuple[Entry, ...]:
 def conclusions_of(run: Run) -> tuple[Conclusion, ...]:
     """The paper's conclusions with our verdicts; raises as :func:`entries_of`."""
     return _read_back(run, "conclusions", tuple[Conclusion, ...])
+
+
+def attributes_of(run: Run) -> Attributes:
+    """The attribute table of the record, empty where it has none; raises as :func:`entries_of`."""
+    return _read_back(run, "attributes", Attributes) if "attributes" in run.results else Attributes({}, {})
 
 
 def _read_back(run: Run, key: str, kind: type[Records]) -> Records:

@@ -1,4 +1,4 @@
-"""Which frameworks there are, and what each needs: one row a framework. Versions are those of July 2026 and of the paper's time.
+"""Which frameworks there are, and what each needs: one row a framework, of today and of the time of the paper (2017).
 
 Adding a framework is one row here and one adapter file (see ``adapters/harness.py`` for what an adapter offers).
 """

@@ -21,6 +21,7 @@ from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Run
 from gleanet.core.store import RunFolder
 from gleanet.frameworks import spec
+from gleanet.frameworks.attributes import attributes
 from gleanet.frameworks.batches import Batches, load_batches
 from gleanet.frameworks.catalogue import FRAMEWORKS, Framework, rows
 from gleanet.frameworks.check import STEPS, Reference, judge
@@ -180,7 +181,13 @@ class _Comparison:
         """Write the record as it is now."""
         entries = [self.entries.get((framework.name, mode)) or _blank(framework, mode) for framework, mode in self.rows]
         summed = _placed([_summed(entry) for entry in entries])
-        results = {"folder": str(self.folder.folder), "frameworks": summed, "conclusions": conclusions(summed), "load": self._load()}
+        results = {
+            "folder": str(self.folder.folder),
+            "frameworks": summed,
+            "conclusions": conclusions(summed),
+            "attributes": attributes(),
+            "load": self._load(),
+        }
         self.run = replace(self.run, status=status, seconds=self.spent + time.monotonic() - self.begun, results=results)
         self.folder.write(self.run)
         return self.run

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gleanet.core.comparison import Calls, Entry, conclusions_of, entries_of
+from gleanet.core.comparison import Attributes, Calls, Entry, conclusions_of, entries_of
 from gleanet.core.records import Run
 from gleanet.report import units
 from gleanet.report.tables import Table
@@ -104,6 +104,16 @@ def conclusion_table(run: Run) -> Table:
     """The paper's conclusions beside ours."""
     cells = tuple((each.claim, each.verdict, each.evidence) for each in conclusions_of(run))
     return Table(("The paper says", "Here", "Because"), cells)
+
+
+def attribute_table(found: Attributes) -> Table:
+    """One row a framework, one column an attribute; a star marks what was measured here, a question mark what has no source."""
+    mark = {"measured": " *", "": " ?"}
+    cells = tuple(
+        (title, *(f"{row[key].value}{mark.get(row[key].source, '')}" for key in found.names)) for title, row in found.frameworks.items()
+    )
+    caption = "* seen in the pinned package or in our own run of it; ? no source found; the sources of the others are on the report's page."
+    return Table(("Framework", *found.names.values()), cells, caption=caption)
 
 
 def _calls(calls: Calls | None) -> tuple[str, str, str, str]:
