@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import frameworks_tables
 import pruning_tables
 import quantization_tables
 
@@ -57,6 +58,7 @@ def targets() -> dict[Path, str]:
         "main_job": "\n\n".join(f"### {name}\n\n`{command(run)}`\n\n{result_table(run)}\n\n{caption(run)}" for name, run in runs.items()),
         **pruning_tables.texts(),
         **quantization_tables.texts(),
+        **frameworks_tables.texts(),
     }
     for name, content in blocks.items():
         evidence_text = block(evidence_text, name, content)

@@ -227,6 +227,7 @@ def test_settings_come_from_a_file_and_the_command_line_wins(gleanet: Gleanet, t
 
 def test_every_help_has_an_example(gleanet: Gleanet) -> None:
     commands = ["shrink", "train", "prune", "export", "quantize", "measure", "doctor", "runs list", "runs show", "plans show", "plans diff"]
+    commands += ["frameworks list", "frameworks setup", "frameworks run", "frameworks report"]
     for command in commands:
         done = gleanet(*command.split(), "--help")
         assert done.returncode == 0, done.stderr
