@@ -86,6 +86,8 @@ class Entry:
         cold_s: import, build and first step (or inference) with no compiled code left from earlier.
         bytes: disk space with everything it requires.
         place, inference_place: between which ranks its processor time is, as far as the rounds can tell.
+        to_fastest, inference_to_fastest: 99 % interval of the ratio of its processor time to that of the fastest row; None for that row,
+            and where there are too few rounds.
     """
 
     name: str
@@ -111,6 +113,8 @@ class Entry:
     cores_used: float | None = None
     place: tuple[int, int] | None = None
     inference_place: tuple[int, int] | None = None
+    to_fastest: tuple[float, float] | None = None
+    inference_to_fastest: tuple[float, float] | None = None
 
     @property
     def label(self) -> str:

@@ -32,3 +32,12 @@ def places(times: Mapping[str, Sequence[float]]) -> dict[str, tuple[int, int]]:
         faster_than = sum(interval is not None and interval[1] < 1 for interval in intervals)
         found[row] = (1 + slower_than, len(times) - faster_than)
     return found
+
+
+def ratios(times: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
+    """Row -> 99 % interval of the ratio of its times to those of the row with the smallest median; that row itself is left out."""
+    if not times:
+        return {}
+    fastest = min(times, key=lambda row: float(np.median(times[row])))
+    found = {row: ratio_interval(own, times[fastest]) for row, own in times.items() if row != fastest}
+    return {row: interval for row, interval in found.items() if interval is not None}

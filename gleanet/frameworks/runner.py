@@ -27,8 +27,8 @@ from gleanet.frameworks.catalogue import FRAMEWORKS, Framework, rows
 from gleanet.frameworks.check import STEPS, Reference, judge
 from gleanet.frameworks.code_length import code_length
 from gleanet.frameworks.conclusions import conclusions
-from gleanet.frameworks.differences import places
-from gleanet.frameworks.environments import State, state
+from gleanet.frameworks.differences import places, ratios
+from gleanet.frameworks.environments import State, library, state
 from gleanet.frameworks.process import AdapterError, Limits, run_adapter
 
 WARMUP = 5
@@ -99,6 +99,8 @@ def compare(
         settings = msgspec.convert(before.settings, CompareSettings)
     settings = settings or CompareSettings()
     wanted, batches = rows(settings.names, known), load_batches(settings.data, progress=progress)
+    if before is not None and before.data.get("title", batches.title) != batches.title:
+        raise SettingsError(f"{resume} was run on {before.data['title']}, and here is {batches.title}: set GLEANET_DATA as it was")
     started = datetime.now(UTC)
     with store.resume(resume) if resume is not None else store.create(out, "frameworks", now=started) as folder:
         run = before or Run(
@@ -187,6 +189,7 @@ class _Comparison:
             "conclusions": conclusions(summed),
             "attributes": attributes(),
             "load": self._load(),
+            "openblas": str(library("libopenblas.so") or "none"),
         }
         self.run = replace(self.run, status=status, seconds=self.spent + time.monotonic() - self.begun, results=results)
         self.folder.write(self.run)
@@ -325,5 +328,16 @@ def _placed(entries: Sequence[Entry]) -> list[Entry]:
     steps = {f"{e.name} {e.mode}": [r.step.cpu.p50_ms for r in e.rounds if r.step] for e in entries if e.status == "ok" and e.step}
     inferences = {f"{e.name} {e.mode}": [r.inference.cpu.p50_ms for r in e.rounds] for e in entries if e.status == "ok" and e.inference}
     by_step, by_inference = places(steps), places(inferences)
-    keys = [f"{entry.name} {entry.mode}" for entry in entries]
-    return [replace(e, place=by_step.get(key), inference_place=by_inference.get(key)) for e, key in zip(entries, keys, strict=True)]
+    to_fastest, inference_to_fastest = ratios(steps), ratios(inferences)
+
+    def placed(entry: Entry) -> Entry:
+        key = f"{entry.name} {entry.mode}"
+        return replace(
+            entry,
+            place=by_step.get(key),
+            inference_place=by_inference.get(key),
+            to_fastest=to_fastest.get(key),
+            inference_to_fastest=inference_to_fastest.get(key),
+        )
+
+    return [placed(entry) for entry in entries]

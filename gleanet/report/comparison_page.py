@@ -101,7 +101,8 @@ def _context(run: Run) -> tuple[str, ...]:
     lines = [
         f"{run.data.get('title', 'unknown data')}.",
         f"{settings.get('threads')} thread(s) on {machine.get('cpu', 'an unknown CPU')}, {settings.get('rounds')} interleaved rounds "
-        f"of {settings.get('steps')} steps of 64 images.",
+        f"of {settings.get('steps')} steps of 64 images. Theano and PyTensor with "
+        f"{'no BLAS library' if run.results.get('openblas', 'none') == 'none' else 'OpenBLAS'}.",
     ]
     load = float(run.results.get("load", 0.0))
     if load > float(settings.get("threads", 1)) + BUSY:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gleanet.frameworks.differences import places, ratio_interval
+from gleanet.frameworks.differences import places, ratio_interval, ratios
 
 
 def test_the_interval_is_that_of_students_t() -> None:
@@ -29,6 +29,12 @@ def test_rows_within_noise_share_their_places() -> None:
     found = places(times)
     assert found["a"] == found["b"] == (1, 2)
     assert (found["c"], found["d"]) == ((3, 3), (4, 4))
+
+
+def test_ratios_are_to_the_fastest_row() -> None:
+    times = {"slow": [20.0, 22.0, 21.0], "fast": [10.0, 11.0, 10.5], "once": [12.0]}
+    assert ratios(times) == {"slow": pytest.approx((2.0, 2.0))}
+    assert ratios({}) == {}
 
 
 def test_one_round_tells_nothing() -> None:

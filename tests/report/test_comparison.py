@@ -37,7 +37,7 @@ FAST = Entry(
     place=(1, 1),
     inference_place=(1, 2),
 )
-SLOW = replace(FAST, name="slow", title="<b>Slow</b>", step=replace(CALLS, cpu=Spread(40.0, 41.0)), place=(2, 2))
+SLOW = replace(FAST, name="slow", title="<b>Slow</b>", step=replace(CALLS, cpu=Spread(40.0, 41.0)), place=(2, 2), to_fastest=(3.9, 4.1))
 BROKEN = Entry("broken", "Broken", "default", status="failed", reason="SIGSEGV <script>")
 TIED = replace(FAST, name="tied", title="Tied", check=replace(CHECK, dtype="float64", gradient_error=1e-15, gradient_error_float32=2e-2))
 
@@ -63,9 +63,9 @@ def test_the_tables_hold_every_row_with_its_numbers() -> None:
     correct, training, inference, costs, absent, conclusions = comparison_tables(run_of(SLOW, FAST, BROKEN))
     assert [row[0] for row in correct.cells] == ["<b>Slow</b>", "Fast"]
     assert correct.cells[1][1:] == ("1.0", "2e-06", "2e-06", "1e-07", "first", "0", "2.1000", "1e-06", "right")
-    assert training.cells[0] == ("Fast", "1.0", "10.0 ms", "11.0 ms", "12.0 ms", "13.0 ms", "1", "140", "9"), "the fastest first"
-    assert training.cells[1][6] == "2"
-    assert inference.cells[0][6] == "1 to 2"
+    assert training.cells[0] == ("Fast", "1.0", "10.0 ms", "11.0 ms", "12.0 ms", "13.0 ms", "–", "1", "140", "9"), "the fastest first"
+    assert training.cells[1][6:8] == ("3.90 to 4.10", "2")
+    assert inference.cells[0][7] == "1 to 2"
     assert costs.cells[1] == ("Fast", "3.8.18", "0.5 s", "0.1 s", "0.5 s", "3.0 s", "100.0 MB", "200.0 MB", "0.98")
     assert absent.cells == (("Broken", "failed", "SIGSEGV <script>"),)
     assert conclusions.cells == (("All is <i>fast</i>", "refuted", "4 times"),)
