@@ -31,7 +31,13 @@ def test_refuted_where_they_say_otherwise() -> None:
     assert [each.verdict for each in found[1:4]] == ["refuted"] * 3
     assert "cntk 200 tokens in 9 lines, tensorflow-1.2 320 tokens" in found[1].evidence
     assert "the slowest takes 2.0 times the fastest" in found[2].evidence
-    assert "1.2 times the CPU time of the fastest, theano-0.9" in found[3].evidence
+    assert "1.2 times that of theano-0.9, 0.6 times that of tensorflow-1.2, and 1.2 times that of the fastest" in found[3].evidence
+
+
+def test_a_modern_rival_alone_does_not_judge_the_paper() -> None:
+    modern = entry("pytorch", 1, 150)
+    assert verdicts(modern, CNTK)[3] == "not testable here"
+    assert verdicts(THEANO, modern, CNTK)[3] == "refuted"
 
 
 def test_open_where_one_of_the_three_did_not_run_or_was_not_timed() -> None:
