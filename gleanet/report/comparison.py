@@ -69,8 +69,8 @@ def time_table(entries: Sequence[Entry], run: Run) -> Table:
     settings = run.settings
     caption = (
         f"A step of 64 images, {settings.get('threads')} thread(s), {rounds} interleaved rounds of {settings.get('steps')} steps. "
-        "A step takes arrays of numpy and gives the loss as a number. To the fastest: 99 % interval of the ratio of processor times, paired "
-        "by round. Place: between which ranks a row is, as far as these intervals can tell."
+        "A step takes arrays of numpy and gives the loss as a number. To the fastest: 99 % interval of the ratio of processor times, "
+        "paired by round. Place: between which ranks a row is, as far as these intervals can tell."
     )
     return Table(header, cells, caption=caption)
 
