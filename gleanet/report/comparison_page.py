@@ -101,9 +101,11 @@ def _context(run: Run) -> tuple[str, ...]:
     lines = [
         f"{run.data.get('title', 'unknown data')}.",
         f"{settings.get('threads')} thread(s) on {machine.get('cpu', 'an unknown CPU')}, {settings.get('rounds')} interleaved rounds "
-        f"of {settings.get('steps')} steps of 64 images. Theano and PyTensor with "
-        f"{'no BLAS library' if run.results.get('openblas', 'none') == 'none' else 'OpenBLAS'}.",
+        f"of {settings.get('steps')} steps of 64 images.",
     ]
+    blas = run.results.get("openblas")
+    if blas is not None:
+        lines.append(f"Theano and PyTensor with {'no BLAS library' if blas == 'none' else 'OpenBLAS'}.")
     load = float(run.results.get("load", 0.0))
     if load > float(settings.get("threads", 1)) + BUSY:
         lines.append(f"The machine was not quiet (load up to {load:.1f}): only large differences mean something; places say which do.")

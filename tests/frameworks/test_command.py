@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from gleanet.core.comparison import entries_of
 from gleanet.core.errors import BadInput, SettingsError, StoreError
 from gleanet.core.records import Run, dumps
 from gleanet.frameworks.catalogue import ADAPTERS, Framework, find
+from gleanet.frameworks.environments import folder
 from gleanet.frameworks.runner import CompareSettings, compare
 from tests.cli.conftest import Gleanet
 from tests.cli.conftest import gleanet as gleanet
@@ -88,12 +90,19 @@ def test_interrupted_and_resumed(tmp_path: Path) -> None:
     assert row.check == before.check
 
 
-def test_what_is_wrong_is_said_and_not_timed(row: Row, tmp_path: Path) -> None:
+def test_what_is_wrong_crashed_or_broken_is_a_row_and_not_timed(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLEANET_CACHE", str(tmp_path / "cache"))
     wrong = PYTORCH.replace(".grad.cpu().numpy()", ".grad.cpu().numpy() * 1.0001")
     assert wrong != PYTORCH
     mine = row(IN_ITS_FOLDER + wrong, package="torch", modes=("eager",))
-    run = compare(CompareSettings(steps=1, rounds=1, data="digits"), out=tmp_path / "run", known=[mine, with_fault(mine)])
-    found, crashed = entries_of(run)
+    damaged = replace(mine, name="damaged", here=False)
+    folder(damaged).mkdir(parents=True)
+    (folder(damaged) / "ready.json").write_text("{", encoding="utf-8")
+    settings = CompareSettings(steps=1, rounds=1, data="digits")
+    run = compare(settings, out=tmp_path / "run", known=[damaged, with_fault(mine), mine])
+    broken, crashed, found = entries_of(run)
+    assert broken.status == "not installed"
+    assert broken.reason.endswith("gleanet frameworks setup damaged")
     assert found.status == "wrong"
     assert "differs by 1.0e-04" in found.reason
     assert found.max_relative_gradient_error == pytest.approx(1e-4, rel=0.05)
@@ -107,7 +116,7 @@ def with_fault(mine: Framework) -> Framework:
     """The same row with an adapter that crashes."""
     script = mine.script.with_name("crashing.py")
     script.write_text("# model and step\nx = 1\n# end\n1 / 0\n", encoding="utf-8")
-    return Framework(**{**{name: getattr(mine, name) for name in mine.__dataclass_fields__}, "name": "crash", "adapter": str(script)})
+    return replace(mine, name="crash", adapter=str(script))
 
 
 @pytest.mark.slow
