@@ -94,7 +94,7 @@ def test_an_adapter_runs_under_another_interpreter(adapter: Path) -> None:
     """Old syntax, nothing of ours beside the harness, nothing that hides the framework of the same name."""
     source = adapter.read_text(encoding="utf-8")
     tree = ast.parse(source, feature_version=(3, 7))
-    assert source.count("\n") <= 200
+    assert source.count("\n") <= 250
     assert adapter.stem == "harness" or adapter.stem.endswith("_cnn"), (
         "a script's folder comes first on the path: theano.py would hide Theano"
     )

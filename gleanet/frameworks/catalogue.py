@@ -115,7 +115,7 @@ FRAMEWORKS: tuple[Framework, ...] = (
         ("3.6",),
         (OLD_PIP, ("tensorflow==1.2.1", "numpy<1.17", "protobuf<3.20")),
         "tensorflow_graph_cnn.py",
-        modes=("graph",),
+        modes=("graph", "layers"),
     ),
     Framework(
         "tensorflow-1.15",

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 
-from gleanet.core.comparison import Attributes, Calls, Entry, conclusions_of, entries_of
+from gleanet.core.comparison import Attributes, Calls, Check, Entry, conclusions_of, entries_of
 from gleanet.core.records import Run
 from gleanet.report import units
 from gleanet.report.tables import Table
+
+EXACT = 1e-9  # of a loss in float64: nothing but rounding
 
 
 def comparison_tables(run: Run) -> tuple[Table, ...]:
@@ -29,7 +31,6 @@ def correctness_table(entries: Sequence[Entry]) -> Table:
         check = entry.check
         if check is not None:
             slope = units.NONE if check.relu_at_zero is None else f"{check.relu_at_zero:g}"
-            verdict = check.verdict if check.dtype == "float32" or check.verdict != "right" else "right; in float32 rounding breaks ties"
             cells.append(
                 (
                     entry.label,
@@ -41,7 +42,7 @@ def correctness_table(entries: Sequence[Entry]) -> Table:
                     slope,
                     f"{check.losses[-1]:.4f}" if check.losses else units.NONE,
                     _error(check.loss_drift),
-                    verdict,
+                    _verdict(check),
                 )
             )
     header = ("Framework", "Version", "Gradients", "in float32", "Logits", "Ties", "ReLU'(0)", "Loss, step 10", "off by", "Verdict")
@@ -141,6 +142,17 @@ def _place(place: tuple[int, int] | None) -> str:
     if place is None:
         return units.NONE
     return str(place[0]) if place[0] == place[1] else f"{place[0]} to {place[1]}"
+
+
+def _verdict(check: Check) -> str:
+    """The verdict, and what rounding did where float64 shows that it was rounding."""
+    if check.verdict != "right" or not check.losses:
+        return check.verdict
+    if check.dtype != "float32":
+        return "right; in float32 rounding breaks ties"
+    if check.loss_drift_float64 is not None and check.loss_drift_float64 < EXACT:
+        return f"right; by step {len(check.losses)} rounding has tipped a decision (float64: off by {check.loss_drift_float64:.0e})"
+    return check.verdict
 
 
 def _ratio(interval: tuple[float, float] | None) -> str:

@@ -34,6 +34,16 @@ def test_refuted_where_they_say_otherwise() -> None:
     assert "1.2 times that of theano-0.9, 0.6 times that of tensorflow-1.2, and 1.2 times that of the fastest" in found[3].evidence
 
 
+def test_code_is_compared_in_the_shorter_of_two_styles() -> None:
+    low_level = replace(entry("tensorflow-1.2", 110, 330), mode="graph")
+    layers = replace(entry("tensorflow-1.2", 130, 250), mode="layers")
+    code = conclusions([THEANO, low_level, layers, CNTK])[1]
+    assert code.verdict == "confirmed"
+    assert "tensorflow-1.2, layers 250 tokens in 9 lines, tensorflow-1.2 330 tokens" in code.evidence
+    assert conclusions([THEANO, low_level, CNTK])[1].verdict == "refuted"
+    assert "tensorflow-1.2 110 ms" in conclusions([THEANO, low_level, layers, CNTK])[2].evidence, "speed: the first mode"
+
+
 def test_a_modern_rival_alone_does_not_judge_the_paper() -> None:
     modern = entry("pytorch", 1, 150)
     assert verdicts(modern, CNTK)[3] == "not testable here"

@@ -78,6 +78,13 @@ def test_ties_broken_by_rounding_are_said() -> None:
     assert row[-1] == "right; in float32 rounding breaks ties"
 
 
+def test_a_drift_that_float64_does_not_have_is_rounding() -> None:
+    check = replace(CHECK, loss_drift=3e-4, loss_drift_float64=2e-16)
+    row = comparison_tables(run_of(replace(FAST, check=check)))[0].cells[0]
+    assert row[-1] == "right; by step 2 rounding has tipped a decision (float64: off by 2e-16)"
+    assert comparison_tables(run_of(replace(FAST, check=replace(check, loss_drift_float64=1e-3))))[0].cells[0][-1] == "right"
+
+
 def test_what_is_wrong_has_no_time() -> None:
     wrong = replace(FAST, status="wrong", reason="the gradient of conv1.w differs by 1.0e-03", rounds=(), step=None, inference=None)
     titles = [table.header[0] for table in comparison_tables(run_of(wrong))]

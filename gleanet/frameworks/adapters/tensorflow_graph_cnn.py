@@ -1,4 +1,4 @@
-"""TensorFlow 1.2 and 1.15, and TensorFlow 2 through ``tensorflow.compat.v1``: a graph and a session, on the level of ``tf.nn``."""
+"""TensorFlow 1.2 and 1.15, and 2 through ``tensorflow.compat.v1``: a graph and a session, with ``tf.nn`` or (1.2) ``tf.layers``."""
 
 import harness
 
@@ -11,7 +11,7 @@ with harness.importing():
         tf.disable_v2_behavior()
 
 
-# model and step
+# model and step, graph
 def conv(x, w, b):
     return tf.nn.relu(tf.nn.bias_add(tf.nn.conv2d(x, w, strides=[1, 1, 1, 1], padding="SAME"), b))
 
@@ -34,6 +34,28 @@ def make(weights, lr, dtype):
     return x, y, params, logits, loss, train
 
 
+# end
+
+
+# model and step, layers
+def make_with_layers(lr, dtype):
+    x = tf.placeholder(dtype, [None, 32, 32, 3])
+    y = tf.placeholder(tf.int32, [None])
+    h = tf.layers.conv2d(x, 32, 3, padding="same", activation=tf.nn.relu)
+    h = tf.layers.max_pooling2d(h, 2, 2)
+    h = tf.layers.conv2d(h, 64, 3, padding="same", activation=tf.nn.relu)
+    h = tf.layers.max_pooling2d(h, 2, 2)
+    h = tf.layers.dense(tf.reshape(h, [-1, 8 * 8 * 64]), 256, activation=tf.nn.relu)
+    logits = tf.layers.dense(h, 10)
+    loss = tf.losses.sparse_softmax_cross_entropy(labels=y, logits=logits)
+    train = tf.train.GradientDescentOptimizer(lr).minimize(loss)
+    return x, y, logits, loss, train
+
+
+# end
+
+
+# model and step
 def train_step(session, train, loss, feed):
     return session.run([train, loss], feed_dict=feed)[1]
 
@@ -41,14 +63,24 @@ def train_step(session, train, loss, feed):
 # end
 
 
+NAMES = ("conv1.w", "conv1.b", "conv2.w", "conv2.b", "fc1.w", "fc1.b", "fc2.w", "fc2.b")
+
+
 def build(job, weights):
     tf.reset_default_graph()
-    x, y, params, logits, loss, train = make(harness.channels_last(weights), job.lr, job.dtype)
-    names = sorted(params)
-    grads = tf.gradients(loss, [params[name] for name in names])
+    weights = harness.channels_last(weights)
+    if job.mode == "layers":
+        x, y, logits, loss, train = make_with_layers(job.lr, job.dtype)
+        variables = tf.trainable_variables()
+        put_in = [variable.assign(weights[name]) for variable, name in zip(variables, NAMES)]
+    else:
+        x, y, params, logits, loss, train = make(weights, job.lr, job.dtype)
+        variables, put_in = [params[name] for name in NAMES], []
+    grads = tf.gradients(loss, variables)
     config = tf.ConfigProto(intra_op_parallelism_threads=job.threads, inter_op_parallelism_threads=job.threads)
     session = tf.Session(config=config)
     session.run(tf.global_variables_initializer())
+    session.run(put_in)
 
     def step(images, labels):
         return train_step(session, train, loss, {x: images, y: labels})
@@ -58,7 +90,7 @@ def build(job, weights):
 
     def gradients(images, labels):
         found, value = session.run([grads, loss], feed_dict={x: images, y: labels})
-        return value, harness.from_channels_last(dict(zip(names, found)))
+        return value, harness.from_channels_last(dict(zip(NAMES, found)))
 
     return harness.Network(version, step, forward, gradients, channels_last=True)
 
