@@ -1,7 +1,6 @@
 """The real command with the real PyTorch adapter, and rows of our own that are wrong or broken."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from gleanet.core import store
 from gleanet.core.comparison import entries_of
 from gleanet.core.errors import BadInput, SettingsError, StoreError
 from gleanet.core.records import Run, dumps
-from gleanet.frameworks.catalogue import ADAPTERS, Framework, find
+from gleanet.frameworks.catalogue import ADAPTERS, Framework
 from gleanet.frameworks.environments import folder
 from gleanet.frameworks.runner import CompareSettings, compare
 from tests.cli.conftest import Gleanet
@@ -32,7 +31,7 @@ IN_ITS_FOLDER = f"import sys; sys.path.insert(0, {str(ADAPTERS)!r})\n"
 def done(gleanet: Gleanet, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """PyTorch through the command: its run folder and what ``--json`` prints."""
     folder = tmp_path_factory.mktemp("runs") / "one"
-    answer = gleanet("frameworks", "run", "pytorch:eager", *QUICK, "--rounds", "2", "--out", folder, "--json")
+    answer = gleanet("frameworks", "run", "pytorch:eager", *QUICK, "--rounds", "1", "--out", folder, "--json")
     assert answer.returncode == 0, answer.stderr
     return folder, json.loads(answer.stdout)
 
@@ -43,7 +42,7 @@ def test_pytorch_is_right_and_timed(done: tuple[Path, dict[str, Any]]) -> None:
     assert row["version"][0].isdigit()
     assert 0 < row["max_relative_gradient_error"] < 2e-5
     assert (row["check"]["ties"], row["check"]["relu_at_zero"]) == ("first", 0.0)
-    assert len(row["rounds"]) == 2
+    assert len(row["rounds"]) == 1
     assert 0 < row["step"]["cpu"]["p50_ms"] <= row["step"]["cpu"]["p90_ms"]
     assert 0.0 < row["cores_used"] < 1.1, "one thread on one core"
     assert row["memory"] > 50e6
@@ -194,35 +193,3 @@ def test_settings_are_checked() -> None:
     with pytest.raises(SettingsError, match="rounds is -1"):
         CompareSettings(rounds=-1)
     assert issubclass(SettingsError, BadInput)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["jax", "theano"])
-def test_frameworks_of_their_own_environment(gleanet: Gleanet, tmp_path: Path, name: str) -> None:
-    """Set up where that is not done yet, and run: a modern one, and one of the paper under an old interpreter."""
-    made = gleanet("frameworks", "setup", name)
-    if made.returncode:
-        pytest.skip(made.stderr.strip().splitlines()[-1])
-    answer = gleanet("frameworks", "run", name, "--steps", "2", "--rounds", "1", "--out", tmp_path / "run", "--json")
-    assert answer.returncode == 0, answer.stderr
-    (row,) = json.loads(answer.stdout)["frameworks"]
-    assert row["max_relative_gradient_error"] < 2e-5
-    assert row["check"]["ties"] == {"jax": "first", "theano": "all"}[name]
-    assert row["version"] == {"jax": "0.10.2", "theano": "1.0.5"}[name]
-
-
-@pytest.mark.slow
-@pytest.mark.skipif("GLEANET_ALL_FRAMEWORKS" not in os.environ, reason="GB of packages: make test-frameworks")
-def test_every_framework(gleanet: Gleanet, tmp_path: Path) -> None:
-    gleanet("frameworks", "setup", "--all")
-    answer = gleanet("frameworks", "run", "--steps", "2", "--rounds", "1", "--out", tmp_path / "run", "--json")
-    rows = json.loads(answer.stdout)["frameworks"]
-    ready = [row for row in rows if row["status"] != "not installed"]
-    assert [f"{row['title']}: {row['reason']}" for row in ready if row["status"] != "ok"] == []
-    assert len(ready) >= 12
-    conventions = {(row["check"]["ties"], row["check"]["dtype"]) for row in ready if row["trains"]}
-    for ties, dtype in conventions:
-        if dtype == "float32":
-            drifts = [row["check"]["loss_drift_float64"] or row["check"]["loss_drift"] for row in ready if row["check"]["ties"] == ties]
-            assert max(drifts) < 1e-5
-    assert find("pytorch").here
