@@ -12,10 +12,10 @@ DEMO := runs/demo
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz install lint types format pins clean
+.PHONY: help demo test test-all fuzz test-frameworks test-frameworks-ci install lint types format pins clean
 
 help:  ## list the targets
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /make \1\t/' | expand -t 16
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /make \1\t/' | expand -t 24
 
 demo: $(STAMP)  ## train a small network on real digits, halve its work, quantize it, write runs/demo/report.html
 	rm -rf $(DEMO)-base $(DEMO)
@@ -30,6 +30,11 @@ test-all: lint types  ## style, types and every test, the slow ones too
 
 fuzz: $(STAMP)  ## read every broken and hostile file of the corpus (about a minute)
 	$(PYTEST) tests/fuzz -k "not every_tenth"
+test-frameworks-ci: $(STAMP)  ## set up JAX and Theano in environments of their own (1 GB, once) and test them; skips what cannot be set up
+	$(PYTEST) -m slow tests/frameworks
+
+test-frameworks: $(STAMP)  ## the same with every framework of `gleanet frameworks list` (6.5 GB, once; half an hour)
+	GLEANET_ALL_FRAMEWORKS=1 $(PYTEST) tests/frameworks
 
 install: $(STAMP)  ## only create .venv and install into it
 

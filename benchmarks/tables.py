@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import activation_tables
+import frameworks_tables
 import papers_page
 import pruning_tables
 import quantization_tables
@@ -60,6 +61,7 @@ def targets() -> dict[Path, str]:
         **pruning_tables.texts(),
         **quantization_tables.texts(),
         **activation_tables.texts(),
+        **frameworks_tables.texts(),
     }
     for name, content in blocks.items():
         evidence_text = block(evidence_text, name, content)

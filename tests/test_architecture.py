@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = sorted((ROOT / "gleanet").rglob("*.py"))
+ADAPTERS = sorted((ROOT / "gleanet/frameworks/adapters").glob("*.py"))  # scripts for other interpreters: read as files, never imported
+FILES = sorted(set((ROOT / "gleanet").rglob("*.py")) - set(ADAPTERS))
 SOURCES = {
     ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): file.read_text(encoding="utf-8") for file in FILES
 }
@@ -86,6 +87,28 @@ def test_file_and_functions_are_short_and_plain(module: str) -> None:
         elif isinstance(node, ast.Name):
             assert node.id != "NotImplementedError", f"{module}: line {node.lineno} is not implemented"
             assert node.id != "print" or module.startswith("gleanet.cli."), f"{module}: line {node.lineno} prints"
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS, ids=lambda path: path.stem)
+def test_an_adapter_runs_under_another_interpreter(adapter: Path) -> None:
+    """Old syntax, nothing of ours beside the harness, nothing that hides the framework of the same name."""
+    source = adapter.read_text(encoding="utf-8")
+    tree = ast.parse(source, feature_version=(3, 7))
+    assert source.count("\n") <= 250
+    assert adapter.stem == "harness" or adapter.stem.endswith("_cnn"), (
+        "a script's folder comes first on the path: theano.py would hide Theano"
+    )
+    for node in ast.walk(tree):
+        assert not isinstance(node, ast.NamedExpr | ast.Match), f"line {node.lineno} is newer than Python 3.6"
+        assert not getattr(node, "posonlyargs", ()), "positional-only arguments are newer than Python 3.6"
+    assert not any(name.startswith("gleanet") for name in imports(adapter.stem, tree))
+    assert adapter.stem == "harness" or "harness" in imports(adapter.stem, tree)
+
+
+def test_nothing_of_ours_imports_an_adapter() -> None:
+    assert not (ROOT / "gleanet/frameworks/adapters/__init__.py").exists()
+    names = {"harness", *(f"gleanet.frameworks.adapters.{path.stem}" for path in ADAPTERS), "gleanet.frameworks.adapters"}
+    assert not any(names & set(imports(module, tree)) for module, tree in TREES.items())
 
 
 @pytest.mark.parametrize("module", ["gleanet", "gleanet.cli.app"])

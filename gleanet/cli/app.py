@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from gleanet.cli import activations, jobs, lookups, stages
+from gleanet.cli import activations, frameworks, jobs, lookups, stages
 from gleanet.cli.inspect import inspect
 from gleanet.cli.papers import papers
 from gleanet.cli.terminal import print_error, print_text
@@ -39,6 +39,7 @@ app.add_typer(activations.activations)
 app.add_typer(lookups.runs)
 app.add_typer(lookups.plans)
 app.add_typer(papers)
+app.add_typer(frameworks.frameworks)
 
 
 def _version(show: bool) -> None:
@@ -79,6 +80,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _command(arguments: Sequence[str]) -> str:
-    known = {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
-    known |= {"activations", "runs", "plans", "papers"}
+    groups = {"activations", "runs", "plans", "papers", "frameworks"}
+    known = groups | {command.name or command.callback.__name__ for command in app.registered_commands if command.callback}
     return next((f"{word} " for word in arguments if word in known), "")

@@ -8,6 +8,7 @@
     │   ├── BudgetError          no plan meets the budget; says how far it could go
     │   └── SettingsError        unknown key, value out of range
     ├── ExportError              the exported file does not compute what the network computes
+    ├── FrameworkError           the environment of a framework cannot be made, or nothing runs in it
     ├── QuantizationError        no method gives a file that loads
     ├── StoreError               a file or run folder cannot be written or read back
     │   └── NewerFormat          written by a newer gleanet; nothing is wrong with it
@@ -48,6 +49,10 @@ class SettingsError(BadInput):
 
 
 class ExportError(GleanetError):
+    pass
+
+
+class FrameworkError(GleanetError):
     pass
 
 

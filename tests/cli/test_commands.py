@@ -243,6 +243,7 @@ def test_every_help_has_an_example(gleanet: Gleanet) -> None:
         "activations compare",
         "activations search",
     ]
+    commands += ["frameworks list", "frameworks setup", "frameworks run", "frameworks report"]
     for command in commands:
         done = gleanet(*command.split(), "--help")
         assert done.returncode == 0, done.stderr
