@@ -1,9 +1,8 @@
 """How a claim of a paper is judged from result files: one function a kind of rule, result files -> verdict."""
 
 import base64
-import itertools
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from math import sqrt
 from pathlib import Path
@@ -156,22 +155,14 @@ def activations(files: Files, new: str, old: str, expect: str) -> Verdict:
     return _points(outcome, f"{new} minus {old}", delta, delta - half, delta + half, f"95 % over {len(found)} seeds")
 
 
-def below(files: Files, list: str, key: str, bound: float) -> Verdict:
-    """A number of every entry of a list is below a bound."""
-    found = [(float(_value(each, key)), str(each["name"])) for each in _entries(files, list)]
-    outcome: Outcome = "confirmed" if max(found)[0] < bound else "refuted"
-    why = f"{key.replace('_', ' ')}, largest of {len(found)}: {max(found)[1]}; the bar is {bound:g}"
-    return Verdict(outcome, why, max(found)[0], min(found)[0], max(found)[0], "", f"range over {len(found)}")
-
-
-def ascending(files: Files, list: str, key: str, names: Sequence[str]) -> Verdict:
-    """A number grows from one named entry of a list to the next."""
-    values = {str(each["name"]).lower(): float(_value(each, key)) for each in _entries(files, list) if str(each["name"]).lower() in names}
-    if lacking := [name for name in names if name not in values]:
-        raise Missing(f"no results of {', '.join(lacking)}")
-    rising = all(values[one] < values[two] for one, two in itertools.pairwise(names))
-    outcome: Outcome = "confirmed" if rising else "refuted"
-    return Verdict(outcome, f"{key}: " + ", ".join(f"{name} {values[name]:g}" for name in names))
+def concluded(files: Files, number: int, about: str) -> Verdict:
+    """What the comparison of frameworks itself concluded about one of the paper's sentences, which starts with ``about``."""
+    found = [dict(result.get("results", {})).get("conclusions", ()) for result in files.values()]
+    if not found or number >= len(found[0]) or not str(found[0][number]["claim"]).startswith(about):
+        raise Missing(f"there is no conclusion about {about!r}")
+    outcomes: dict[str, Outcome] = {"confirmed": "confirmed", "refuted": "refuted"}
+    one = found[0][number]
+    return Verdict(outcomes.get(str(one["verdict"]), "undecided"), str(one["evidence"]))
 
 
 RULES: dict[str, Callable[..., Verdict]] = {
@@ -183,8 +174,7 @@ RULES: dict[str, Callable[..., Verdict]] = {
     "speed": speed,
     "sqnr": sqnr,
     "activations": activations,
-    "below": below,
-    "ascending": ascending,
+    "concluded": concluded,
 }
 
 
@@ -232,19 +222,6 @@ def _measured(files: Files, rows: str) -> Iterator[tuple[str, Row]]:
     if not found:
         raise Missing(f"no measured file is called {rows}")
     yield from found
-
-
-def _entries(files: Files, name: str) -> list[Row]:
-    found = [dict(each) for result in files.values() for each in result.get(name, ())]
-    if not found:
-        raise Missing(f"there is no list {name}")
-    return found
-
-
-def _value(entry: Row, key: str) -> Any:
-    if entry.get(key) is None:
-        raise Missing(f"{entry.get('name', 'an entry')} has no {key}")
-    return entry[key]
 
 
 def _accuracy(row: Row) -> Accuracy:

@@ -170,9 +170,14 @@ def test_a_figure_in_words(found: Verdict, text: str) -> None:
     assert found.measured == text
 
 
-def test_frameworks_in_the_order_that_is_claimed() -> None:
-    names = ["cntk", "tensorflow", "theano"]
-    entries = [{"name": name, "lines": lines} for name, lines in (("Theano", 30), ("CNTK", 10), ("TensorFlow", 20), ("jax", 1))]
-    assert judged({"f": {"frameworks": entries}}, kind="ascending", list="frameworks", key="lines", names=names).outcome == "confirmed"
-    entries[1]["lines"] = 25
-    assert judged({"f": {"frameworks": entries}}, kind="ascending", list="frameworks", key="lines", names=names).outcome == "refuted"
+def test_conclusions_are_taken_over_and_never_of_another_sentence() -> None:
+    conclusions = [
+        {"claim": "Speed is equal", "verdict": "refuted", "evidence": "2 times"},
+        {"claim": "GPUs", "verdict": "not testable here", "evidence": ""},
+    ]
+    files = {"f": {"results": {"conclusions": conclusions}}}
+    assert judged(files, kind="concluded", number=0, about="Speed") == Verdict("refuted", "2 times")
+    assert judged(files, kind="concluded", number=1, about="GPUs").outcome == "undecided"
+    for number, about in ((0, "GPUs"), (2, "Speed")):
+        with pytest.raises(subprocess.CalledProcessError):
+            judged(files, kind="concluded", number=number, about=about)
