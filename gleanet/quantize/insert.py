@@ -24,6 +24,7 @@ from gleanet.quantize.calibrate import Ranges
 from gleanet.quantize.compact import compact, stamp
 from gleanet.quantize.methods import Method
 from gleanet.quantize.observe import QUANTIZABLE
+from gleanet.quantize.pointwise import able, collapse, pointwise, write_out
 from gleanet.quantize.prepare import MIN_OPSET, opset_of
 from gleanet.quantize.sizeonly import to_float16, to_small_weights
 from gleanet.quantize.widen import note, widen
@@ -37,7 +38,13 @@ WEIGHTED = ("Conv", "ConvTranspose", *LINEAR)
 
 
 def insert(
-    prepared: onnx.ModelProto, ranges: Ranges, method: Method, source: onnx.ModelProto, *, keep_float: Collection[str] = ()
+    prepared: onnx.ModelProto,
+    ranges: Ranges,
+    method: Method,
+    source: onnx.ModelProto,
+    *,
+    keep_float: Collection[str] = (),
+    tables: bool = True,
 ) -> onnx.ModelProto:
     """A quantized copy of ``prepared``.
 
@@ -47,6 +54,7 @@ def insert(
         method: what to write.
         source: the model as it was given; its metadata is carried over.
         keep_float: names of further nodes that are not quantized.
+        tables: look activations of several nodes up where a static method has 8 bits on both sides; False computes them in float.
 
     Raises:
         QuantizationError: ONNX Runtime's inserter cannot do it.
@@ -59,11 +67,16 @@ def insert(
         prepared, ranges, before = wide.model, wide.ranges, wide.before
     model = onnx.ModelProto()
     model.CopyFrom(prepared)
+    functions = pointwise(prepared) if method.mode == "static" else []
+    collapse(model, functions)
     try:
         with _quiet():
-            result = _written(model, ranges, method, [*left_in_float(model, method), *keep_float])
+            excluded = [*left_in_float(model, method), *keep_float]
+            excluded += [one.name for one in functions if method.format == "QOperator" and not (tables and able(one, model))]
+            result = _written(model, ranges, method, excluded)
     except Exception as error:  # the inserters raise ValueError, TypeError, RuntimeError, KeyError ...
         raise QuantizationError(f"ONNX Runtime cannot insert {method.name}: {type(error).__name__}: {one_line(error)}") from error
+    write_out(result, functions, prepared, tables=tables)
     compact(result, prepared)
     stamp(result, source)
     if before:
