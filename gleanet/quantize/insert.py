@@ -24,7 +24,7 @@ from gleanet.quantize.calibrate import Ranges
 from gleanet.quantize.compact import compact, stamp
 from gleanet.quantize.methods import Method
 from gleanet.quantize.observe import QUANTIZABLE
-from gleanet.quantize.pointwise import able, collapse, pointwise, write_out
+from gleanet.quantize.pointwise import pointwise
 from gleanet.quantize.prepare import MIN_OPSET, opset_of
 from gleanet.quantize.sizeonly import to_float16, to_small_weights
 from gleanet.quantize.widen import note, widen
@@ -38,13 +38,7 @@ WEIGHTED = ("Conv", "ConvTranspose", *LINEAR)
 
 
 def insert(
-    prepared: onnx.ModelProto,
-    ranges: Ranges,
-    method: Method,
-    source: onnx.ModelProto,
-    *,
-    keep_float: Collection[str] = (),
-    tables: bool = True,
+    prepared: onnx.ModelProto, ranges: Ranges, method: Method, source: onnx.ModelProto, *, keep_float: Collection[str] = ()
 ) -> onnx.ModelProto:
     """A quantized copy of ``prepared``.
 
@@ -54,7 +48,6 @@ def insert(
         method: what to write.
         source: the model as it was given; its metadata is carried over.
         keep_float: names of further nodes that are not quantized.
-        tables: look activations of several nodes up where a static method has 8 bits on both sides; False computes them in float.
 
     Raises:
         QuantizationError: ONNX Runtime's inserter cannot do it.
@@ -67,16 +60,11 @@ def insert(
         prepared, ranges, before = wide.model, wide.ranges, wide.before
     model = onnx.ModelProto()
     model.CopyFrom(prepared)
-    functions = pointwise(prepared) if method.mode == "static" else []
-    collapse(model, functions)
     try:
         with _quiet():
-            excluded = [*left_in_float(model, method), *keep_float]
-            excluded += [one.name for one in functions if method.format == "QOperator" and not (tables and able(one, model))]
-            result = _written(model, ranges, method, excluded)
+            result = _written(model, ranges, method, [*left_in_float(model, method), *keep_float])
     except Exception as error:  # the inserters raise ValueError, TypeError, RuntimeError, KeyError ...
         raise QuantizationError(f"ONNX Runtime cannot insert {method.name}: {type(error).__name__}: {one_line(error)}") from error
-    write_out(result, functions, prepared, tables=tables)
     compact(result, prepared)
     stamp(result, source)
     if before:
@@ -86,13 +74,15 @@ def insert(
 
 def left_in_float(model: onnx.ModelProto, method: Method) -> list[str]:
     """Names of the nodes the method does not quantize: what comes before the first layer with weights (normalisation of pixels, padding),
-    the last linear layer when the method says so, and a Softmax at the end (256 levels would make many classes equal)."""
+    the last linear layer when the method says so, a Softmax at the end (256 levels would make many classes equal), and the nodes that an
+    activation is made of: its input and output are rounded, but not what is between."""
     nodes = list(model.graph.node)
     weighted = [i for i, node in enumerate(nodes) if node.op_type in WEIGHTED]
     if not weighted:
         return []
     pixels = _takes_pixels(model)
-    names = [node.name for node in nodes[: weighted[0]] if pixels or node.op_type == "Pad"]
+    names = [node.name for one in pointwise(model) for node in one.nodes]
+    names += [node.name for node in nodes[: weighted[0]] if pixels or node.op_type == "Pad"]
     if method.float_head and nodes[weighted[-1]].op_type in LINEAR:
         names.extend(node.name for node in nodes[weighted[-1] :])
     names.extend(node.name for node in nodes[weighted[-1] :] if node.op_type == "Softmax")

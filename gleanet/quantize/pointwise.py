@@ -6,11 +6,11 @@ tensor is the fastest way: 0.8 ns a number with the Cast to the index, against 3
 and 10 ns with Softplus (one thread of an AVX-512 machine). SiLU needs no table: QLinearSigmoid and QLinearMul take 0.5 ns. In ResNet-20 the
 table wins at every batch size (``benchmarks/activation_export.py``), though the runtime transposes the tensor before and after it.
 
-The inserters know single nodes. So each such activation stands before them as one node (a Sigmoid), which they quantize, and is written
-out afterwards: as a table where its input and output have 8 bits, else as the nodes it was made of.
+The inserters leave the nodes of such an activation in float between 8-bit numbers: the steps inside are not to be rounded. The table takes
+their place as the last step before a file is written; until then every tensor is there under its name.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,9 +29,8 @@ _POINTWISE = frozenset((
     "Where",
 ))
 # fmt: on
-_STANDS_FOR_IT = "Sigmoid"  # any operator of one input that both inserters quantize and do not drop
 LEAST_OPSET = 11  # GatherElements
-_EIGHT_BITS = (onnx.TensorProto.UINT8, onnx.TensorProto.INT8)
+_EIGHT_BITS = {onnx.TensorProto.UINT8, onnx.TensorProto.INT8}
 _CODES = 256
 
 
@@ -73,112 +72,109 @@ def pointwise(model: onnx.ModelProto) -> list[Pointwise]:
 
 
 def _read_outside(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> Iterator[str]:
-    made, inside = {node.output[0] for node in nodes}, {node.name for node in nodes}
+    made = {node.output[0] for node in nodes}
     for node in graph.node:
-        if node.name not in inside:
+        if not made.intersection(node.output):
             yield from made.intersection(node.input)
     yield from made.intersection(value.name for value in graph.output)
 
 
-def collapse(model: onnx.ModelProto, functions: Collection[Pointwise]) -> None:
-    """Put one node in the place of each function, in place."""
-    for one in functions:
-        inside = {node.name for node in one.nodes}
-        kept = [node for node in model.graph.node if node.name not in inside or node.name == one.name]
-        alone = helper.make_node(_STANDS_FOR_IT, [one.input], [one.output], one.name)
-        kept = [alone if node.name == one.name else node for node in kept]
-        del model.graph.node[:]
-        model.graph.node.extend(kept)
+def look_up(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy of a quantized ``model`` with a table for each activation of several nodes between 8-bit numbers of one scale.
 
-
-def write_out(model: onnx.ModelProto, functions: Collection[Pointwise], prepared: onnx.ModelProto, *, tables: bool = True) -> None:
-    """The reverse, in place, after the inserter: a table where the node became an 8-bit one, else the nodes of ``prepared``.
-
-    Args:
-        model: quantized.
-        functions: those that were collapsed.
-        prepared: the model they were found in; their constants are taken from it.
-        tables: False leaves the nodes in float between DequantizeLinear and QuantizeLinear.
+    It computes the same: each entry is what the runtime gives for DequantizeLinear, the nodes, QuantizeLinear. Where factors differ by
+    channel, numbers have 16 bits, or the opset is below 11, the nodes stay.
     """
-    own = {tensor.name: tensor for tensor in prepared.graph.initializer}
-    for one in functions:
-        place = next((index for index, node in enumerate(model.graph.node) if _stands_for(node, one)), None)
-        if place is None:
-            continue
-        codes = _codes(model.graph, place) if tables and able(one, model) else None
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    if opset_of(made) < LEAST_OPSET:
+        return made
+    constants = {tensor.name: tensor for tensor in made.graph.initializer}
+    shapes = _shapes(made)
+    for one in pointwise(made):
+        codes = _codes(made.graph, one, constants) if one.table else None
         if codes is not None:
-            nodes, constants = _looked_up(one, codes, own, opset_of(model))
-        else:
-            node = model.graph.node[place]
-            nodes = _renamed(one, node.input[0], node.output[0])
-            constants = [own[name] for name in dict.fromkeys(name for node in nodes for name in node.input) if name in own]
-        known = {tensor.name for tensor in model.graph.initializer}
-        model.graph.initializer.extend(tensor for tensor in constants if tensor.name not in known)
-        gone = place if codes is None or codes.after is None else codes.after
-        for index in sorted({place, gone}, reverse=True):
-            del model.graph.node[index]
-        for offset, node in enumerate(nodes):
-            model.graph.node.insert(place + offset, node)
-    _drop_idle(model.graph)
+            _replace(made, one, codes, constants, shapes.get(codes.output, ()))
+    _drop_idle(made.graph)
+    return made
 
 
-def able(one: Pointwise, model: onnx.ModelProto) -> bool:
-    """Whether a table could say what the function does, and be looked up in this opset."""
-    return one.table and opset_of(model) >= LEAST_OPSET
+def _shapes(model: onnx.ModelProto) -> dict[str, tuple[int, ...]]:
+    """Shapes of images' tensors, as far as inference knows them: -1 for the number of images, then known sizes."""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(model).graph.value_info
+    except (onnx.shape_inference.InferenceError, RuntimeError, ValueError):
+        return {}  # then the file asks for the shape as it runs
+    sizes = {value.name: [dim.dim_value for dim in value.type.tensor_type.shape.dim] for value in inferred}
+    return {name: (-1, *shape[1:]) for name, shape in sizes.items() if len(shape) > 1 and all(shape[1:])}
+
+
+def _replace(
+    model: onnx.ModelProto, one: Pointwise, codes: "_Codes", constants: dict[str, onnx.TensorProto], shape: tuple[int, ...]
+) -> None:
+    """Put the table in the place of the QuantizeLinear; the nodes go."""
+    nodes, tensors = _looked_up(one, codes, constants, opset_of(model), shape)
+    inside = {node.output[0] for node in one.nodes}
+    kept: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        if codes.output in node.output:
+            kept.extend(nodes)
+        elif not inside.intersection(node.output):
+            kept.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    model.graph.initializer.extend(tensor for tensor in tensors if tensor.name not in constants)
+    constants |= {tensor.name: tensor for tensor in tensors}
 
 
 @dataclass(frozen=True)
 class _Codes:
-    """Where 8-bit numbers come in and go out, and what they mean: (scale, zero point) each. ``after``: index of the QuantizeLinear."""
+    """Where 8-bit numbers come in and go out, and what they mean: (scale, zero point) each."""
 
     input: str
     output: str
     before: tuple[onnx.TensorProto, onnx.TensorProto]
     behind: tuple[onnx.TensorProto, onnx.TensorProto]
-    after: int | None
 
 
-def _stands_for(node: onnx.NodeProto, one: Pointwise) -> bool:
-    return node.name.removesuffix("_quant") == one.name and node.op_type in (_STANDS_FOR_IT, f"QLinear{_STANDS_FOR_IT}")
-
-
-def _codes(graph: onnx.GraphProto, place: int) -> _Codes | None:
-    """The codes around the node at ``place``; None where it is not 8-bit numbers of one scale on both sides, and on no other."""
-    node = graph.node[place]
-    constants = {tensor.name: tensor for tensor in graph.initializer}
-    if node.op_type != _STANDS_FOR_IT:  # an integer operator: input, its scale and zero point, those of the output
-        source, target, names, after = node.input[0], node.output[0], list(node.input[1:5]), None
-    else:
-        first = next((other for other in graph.node if node.input[0] in other.output), None)
-        readers = [index for index, other in enumerate(graph.node) if node.output[0] in other.input]
-        last = graph.node[readers[0]] if len(readers) == 1 else None
-        shown = any(value.name == node.output[0] for value in graph.output)
-        if first is None or last is None or shown or (first.op_type, last.op_type) != ("DequantizeLinear", "QuantizeLinear"):
-            return None
-        source, target, names, after = first.input[0], last.output[0], [*first.input[1:3], *last.input[1:3]], readers[0]
+def _codes(graph: onnx.GraphProto, one: Pointwise, constants: dict[str, onnx.TensorProto]) -> _Codes | None:
+    """The codes around the function; None where they are not 8-bit numbers of one scale on both sides, and on no other."""
+    first = next((node for node in graph.node if one.input in node.output), None)
+    readers = [node for node in graph.node if one.output in node.input]
+    last = readers[0] if len(readers) == 1 else None
+    shown = any(value.name == one.output for value in graph.output)
+    if first is None or last is None or shown or (first.op_type, last.op_type) != ("DequantizeLinear", "QuantizeLinear"):
+        return None
+    names = [*first.input[1:3], *last.input[1:3]]
     if len(names) < 4 or any(name not in constants or np.prod(constants[name].dims) != 1 for name in names):
         return None
     a, b, c, d = (constants[name] for name in names)
-    return _Codes(source, target, (a, b), (c, d), after) if b.data_type in _EIGHT_BITS and d.data_type in _EIGHT_BITS else None
+    return _Codes(first.input[0], last.output[0], (a, b), (c, d)) if {b.data_type, d.data_type} <= _EIGHT_BITS else None
 
 
 def _looked_up(
-    one: Pointwise, codes: _Codes, own: dict[str, onnx.TensorProto], version: int
+    one: Pointwise, codes: _Codes, own: dict[str, onnx.TensorProto], version: int, shape: tuple[int, ...]
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """Cast to an index, flatten, look up, back to the shape. A negative index counts from the end, so int8 needs no offset."""
     base = f"{one.name}.table"
-    table = numpy_helper.from_array(_table(one, codes, own, version), base)
-    flat = numpy_helper.from_array(np.array([-1], dtype=np.int64), f"{base}.flat")
-    names = [f"{base}.{word}" for word in ("index", "line", "found", "shape")]
-    index, line, found, shape = names
+    tensors = [numpy_helper.from_array(_table(one, codes, own, version), base), _sizes((-1,))]
+    index, line, found, sizes = (f"{base}.{word}" for word in ("index", "line", "found", "shape"))
     nodes = [
         helper.make_node("Cast", [codes.input], [index], index, to=onnx.TensorProto.INT32),
-        helper.make_node("Reshape", [index, flat.name], [line], line),
-        helper.make_node("GatherElements", [table.name, line], [found], found),
-        helper.make_node("Shape", [codes.input], [shape], shape),
-        helper.make_node("Reshape", [found, shape], [codes.output], one.name),
+        helper.make_node("Reshape", [index, tensors[1].name], [line], line),
+        helper.make_node("GatherElements", [base, line], [found], found),
     ]
-    return nodes, [table, flat]
+    if shape:
+        tensors.append(_sizes(shape))
+        sizes = tensors[-1].name
+    else:
+        nodes.append(helper.make_node("Shape", [codes.input], [sizes], sizes))
+    nodes.append(helper.make_node("Reshape", [found, sizes], [codes.output], one.name))
+    return nodes, tensors
+
+
+def _sizes(shape: tuple[int, ...]) -> onnx.TensorProto:
+    return numpy_helper.from_array(np.array(shape, dtype=np.int64), f"shape.{'x'.join(map(str, shape))}")
 
 
 def _table(one: Pointwise, codes: _Codes, own: dict[str, onnx.TensorProto], version: int) -> NDArray[np.integer]:
