@@ -95,7 +95,7 @@ def look_up(model: onnx.ModelProto) -> onnx.ModelProto:
         codes = _codes(made.graph, one, constants) if one.table else None
         if codes is not None:
             _replace(made, one, codes, constants, shapes.get(codes.output, ()))
-    _drop_idle(made.graph)
+            _drop_idle(made.graph)
     return made
 
 
@@ -215,7 +215,11 @@ def _renamed(one: Pointwise, source: str, target: str) -> list[onnx.NodeProto]:
 
 
 def _drop_idle(graph: onnx.GraphProto) -> None:
-    """Take out DequantizeLinear nodes that nobody reads any more."""
+    """Take out DequantizeLinear nodes and constants that nobody reads any more."""
     read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
     for node in [node for node in graph.node if node.op_type == "DequantizeLinear" and node.output[0] not in read]:
         graph.node.remove(node)
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    kept = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)

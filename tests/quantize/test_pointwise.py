@@ -58,6 +58,8 @@ def quantized(source: onnx.ModelProto, method: str, *, tables: bool = True) -> o
     prepared = prepare(source, FILE)
     made = insert(prepared, min_max(prepared, [X], file=FILE), METHODS[method], source)
     made = look_up(made) if tables else made
+    read = {name for node in made.graph.node for name in node.input}
+    assert {tensor.name for tensor in made.graph.initializer} <= read
     onnx.checker.check_model(made, full_check=True)
     return made
 
