@@ -14,9 +14,10 @@ from gleanet.core.stats import sqnr_db
 from gleanet.quantize.calibrate import min_max
 from gleanet.quantize.insert import insert
 from gleanet.quantize.methods import METHODS
+from gleanet.quantize.outlook import outlook
 from gleanet.quantize.pointwise import look_up, pointwise
 from gleanet.quantize.prepare import prepare
-from tests.tiny_onnx import floats, model_of
+from tests.tiny_onnx import floats, model_of, save
 
 FILE = Path("m.onnx")
 X = floats(32)
@@ -164,3 +165,9 @@ def test_the_nodes_of_a_foreign_file_are_rewritten_before_quantization() -> None
     plain = prepare(network("beamish"), FILE, activations="plain")
     assert count(plain, "Softplus") == 2
     assert np.allclose(run(prepared), run(plain), rtol=0, atol=1e-5)
+
+
+def test_the_outlook_of_a_file_counts_what_a_table_replaces_as_integer(tmp_path: Path) -> None:
+    assert outlook(save(network("beamish"), tmp_path / "a.onnx")).other_nodes == {}
+    by_channel = outlook(save(network("beamish", channels=True), tmp_path / "b.onnx")).other_nodes
+    assert by_channel == {"Min": 2, "Exp": 2, "Log": 2, "Tanh": 2}
