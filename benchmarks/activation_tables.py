@@ -26,6 +26,9 @@ def texts() -> dict[str, str]:
     speed = RESULTS / "activations.json"
     if speed.is_file():
         found["activation_speed"] = activation_speed(json.loads(speed.read_text(encoding="utf-8")))
+    exported = RESULTS / "activation_export.json"
+    if exported.is_file():
+        found["activation_export"] = activation_export(json.loads(exported.read_text(encoding="utf-8")))
     runs = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((RESULTS / "beamish").glob("*.json"))]
     for network in dict.fromkeys(run["settings"]["network"] for run in runs):
         found[f"beamish_{network}"] = beamish([run for run in runs if run["settings"]["network"] == network])
@@ -114,3 +117,44 @@ def activation_speed(found: Row) -> str:
         f"all take turns, {settings['threads']} thread(s). Load of the machine before it started: {found['load_before'][0]:.1f} on "
         f"{machine['cores']} cores. {machine['cpu']}, torch {found['versions']['torch']}."
     )
+
+
+EXPORTED = {
+    "mish": "Mish",
+    "beamish(alpha=1,beta=1.5)": "Bea-Mish, alpha 1, beta 1.5",
+    "beamish(alpha=0.8,beta=1.3)": "Bea-Mish, alpha 0.8, beta 1.3",
+}
+
+
+def activation_export(found: Row) -> str:
+    """Times of each exported form, alone and in a network, and how many times as fast as with Softplus and Tanh."""
+    names, settings = list(found["alone"]), found["settings"]
+    numbers = settings["numbers"]
+    lines = [
+        f"| one activation, {numbers:,} numbers | " + " | ".join(EXPORTED[name] for name in names) + " |",
+        "| --- |" + " --- |" * len(names),
+    ]
+    for form in found["alone"][names[0]]:
+        lines.append(f"| {form} | " + " | ".join(_timed(found["alone"][name][form]) for name in names) + " |")
+    for batch in found["networks"][names[0]]["times"]:
+        lines += [
+            "",
+            f"| ResNet-20, batch {batch} | " + " | ".join(EXPORTED[name] for name in names) + " |",
+            "| --- |" + " --- |" * len(names),
+        ]
+        for form in found["networks"][names[0]]["times"][batch]:
+            lines.append(f"| {form} | " + " | ".join(_timed(found["networks"][name]["times"][batch][form]) for name in names) + " |")
+    precise = {form: [found["networks"][name]["sqnr_db"][form] for name in names] for form in found["networks"][names[0]]["sqnr_db"]}
+    shown = "; ".join(f"{form} {min(values):.1f} to {max(values):.1f} dB" for form, values in precise.items())
+    machine = found["machine"]
+    return "\n".join(lines) + (
+        f"\n\nMilliseconds a call, and in brackets how many times as fast as with Softplus and Tanh in the same round: medians over "
+        f"{settings['rounds']} rounds (fewer at batch 64) in which all forms take turns, {settings['threads']} thread(s), "
+        f"8 bits: {settings['method']}. Signal to quantization noise of the networks' logits: {shown}. Load of the machine before it "
+        f"started: {found['load_before'][0]:.1f} on {machine['cores']} cores. {machine['cpu']}, onnxruntime "
+        f"{found['versions']['onnxruntime']}."
+    )
+
+
+def _timed(cell: Row) -> str:
+    return f"{cell['ms']:.3g} ms ({cell['speedup']:.1f})"

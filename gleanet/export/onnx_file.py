@@ -31,6 +31,7 @@ from gleanet.export.fold import fold_batch_norm
 from gleanet.export.pixels import take_pixels
 from gleanet.export.tidy import tidy
 from gleanet.measure.accuracy import normalise
+from gleanet.measure.activations import rewrite_activations
 from gleanet.nn import architecture_of, has_architecture
 
 OPSET = 18
@@ -57,6 +58,7 @@ def export_onnx(
     preprocess: Preprocess | None = None,
     classes: Sequence[str] = (),
     check: NDArray[Any] | None = None,
+    activations: Literal["fast", "plain"] = "fast",
 ) -> Exported:
     """Write ``model`` as one ONNX file: batch-norms folded, batch size free, nodes named by module path.
 
@@ -69,6 +71,8 @@ def export_onnx(
             Default: that of the model's architecture record.
         classes: names in the order of the logits, for the metadata. Default: those of the architecture record.
         check: real images as the file takes them, float32 or uint8 [N, C, H, W], to compare with torch on. Default: the example.
+        activations: "fast" writes Mish and its family with Exp (see :mod:`gleanet.measure.activations`); "plain" as torch writes them, with
+            Softplus and Tanh, for runtimes that know this pattern.
 
     Returns:
         the path and the largest difference found: at most 1e-4, or 3e-6 of the largest logit where that exceeds 32.
@@ -84,12 +88,16 @@ def export_onnx(
     names = tuple(classes) or (record.classes if record is not None else ())
     if input not in ("float", "uint8"):
         raise SettingsError(f"input must be float or uint8, got {input!r}")
+    if activations not in ("fast", "plain"):
+        raise SettingsError(f"activations must be fast or plain, got {activations!r}")
     if input == "uint8" and preprocess is None:
         raise SettingsError("uint8 input needs the normalisation: give preprocess=Preprocess(mean=..., std=...)")
     reference = copy.deepcopy(model).cpu().float().eval()
     example = example_input.detach().cpu().float()
     images = _check_images(example, preprocess, input, check)
     proto = _to_onnx(reference, example)
+    if activations == "fast":
+        rewrite_activations(proto)
     if input == "uint8":
         assert preprocess is not None
         take_pixels(proto, preprocess)

@@ -24,6 +24,7 @@ from gleanet.quantize.calibrate import Ranges
 from gleanet.quantize.compact import compact, stamp
 from gleanet.quantize.methods import Method
 from gleanet.quantize.observe import QUANTIZABLE
+from gleanet.quantize.pointwise import pointwise
 from gleanet.quantize.prepare import MIN_OPSET, opset_of
 from gleanet.quantize.sizeonly import to_float16, to_small_weights
 from gleanet.quantize.widen import note, widen
@@ -73,13 +74,15 @@ def insert(
 
 def left_in_float(model: onnx.ModelProto, method: Method) -> list[str]:
     """Names of the nodes the method does not quantize: what comes before the first layer with weights (normalisation of pixels, padding),
-    the last linear layer when the method says so, and a Softmax at the end (256 levels would make many classes equal)."""
+    the last linear layer when the method says so, a Softmax at the end (256 levels would make many classes equal), and the nodes that an
+    activation is made of: its input and output are rounded, but not what is between."""
     nodes = list(model.graph.node)
     weighted = [i for i, node in enumerate(nodes) if node.op_type in WEIGHTED]
     if not weighted:
         return []
     pixels = _takes_pixels(model)
-    names = [node.name for node in nodes[: weighted[0]] if pixels or node.op_type == "Pad"]
+    names = [node.name for one in pointwise(model) for node in one.nodes]
+    names += [node.name for node in nodes[: weighted[0]] if pixels or node.op_type == "Pad"]
     if method.float_head and nodes[weighted[-1]].op_type in LINEAR:
         names.extend(node.name for node in nodes[weighted[-1] :])
     names.extend(node.name for node in nodes[weighted[-1] :] if node.op_type == "Softmax")

@@ -12,6 +12,7 @@ from gleanet.measure.graph import model_layers
 from gleanet.measure.runtime import StrPath, main_inputs, one_line, read_model
 from gleanet.quantize.insert import insert
 from gleanet.quantize.methods import METHODS
+from gleanet.quantize.pointwise import look_up
 from gleanet.quantize.prepare import MIN_OPSET, opset_of, prepare
 
 _METHOD = "u8s8"  # the plain one
@@ -57,7 +58,7 @@ def outlook(path: StrPath) -> Outlook:
         possible=True,
         integer=integer,
         stays_float={layer.name: _why(layer.kind, layer.dtype) for layer in layers if layer.name not in integer},
-        other_nodes=_without_integer_form(prepared, {layer.name for layer in layers}),
+        other_nodes=_without_integer_form(prepared, {layer.name for layer in layers}, {node.name for node in look_up(result).graph.node}),
         trouble=tuple(_raised(given, opset_of(prepared))),
     )
 
@@ -76,13 +77,14 @@ def _why(kind: str, dtype: str) -> str:
     return "the method leaves it in float"
 
 
-def _without_integer_form(prepared: onnx.ModelProto, layers: set[str]) -> dict[str, int]:
+def _without_integer_form(prepared: onnx.ModelProto, layers: set[str], written: set[str]) -> dict[str, int]:
     last = [node.name in layers for node in prepared.graph.node]
     end = len(last) - 1 - last[::-1].index(True) if True in last else len(last)
     kinds = Counter(
         node.op_type
         for index, node in enumerate(prepared.graph.node)
         if node.name not in layers
+        and node.name in written  # else a table takes its place
         and node.op_type != "Constant"
         and (node.op_type not in {*QDQRegistry, *QLinearOpsRegistry} or (node.op_type == "Softmax" and index > end))
     )

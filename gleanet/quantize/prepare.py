@@ -6,7 +6,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
@@ -14,6 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from gleanet.core.errors import DataError, ModelError, QuantizationError
+from gleanet.measure.activations import rewrite_activations
 from gleanet.measure.graph import sub_graphs, without_functions
 from gleanet.measure.inspect import training_nodes
 from gleanet.measure.runtime import ORT_ERRORS, main_inputs, one_line, serialize
@@ -31,9 +32,10 @@ _FUSED = re.compile(r"(/\w*Fusion\w*/?)+$")
 _HALF: dict[int, str] = {onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.BFLOAT16: "bfloat16", onnx.TensorProto.DOUBLE: "float64"}
 
 
-def prepare(model: onnx.ModelProto, file: Path) -> onnx.ModelProto:
+def prepare(model: onnx.ModelProto, file: Path, *, activations: Literal["fast", "plain"] = "fast") -> onnx.ModelProto:
     """A copy of ``model`` ready for the inserter: opset 13 or newer, optimized (constants and batch-norms folded), shapes inferred, every
-    node named, nodes that had no name by their output, no initializers among the inputs.
+    node named, nodes that had no name by their output, no initializers among the inputs, Mish-like activations in their fast form
+    (:mod:`gleanet.measure.activations`) unless ``activations`` is "plain".
 
     Where the opset cannot be raised, or the raised model computes something else, it stays (10 to 12): then weights per channel are
     impossible. Where the model says that it takes any batch but fixes it to 1 further in, the input says so too.
@@ -54,6 +56,8 @@ def prepare(model: onnx.ModelProto, file: Path) -> onnx.ModelProto:
         kinds = ", ".join(sorted({node.op_type for node, _ in sub_graphs(ready.graph)}))
         raise ModelError(f"{file} has sub-graphs ({kinds}), which cannot be quantized: export it without control flow")
     _refuse_other_floats(ready, file)
+    if activations == "fast":
+        rewrite_activations(ready)
     _pin_batch(ready, file)
     ready = _inferred(ready, file)
     _name_nodes(ready.graph)

@@ -20,6 +20,7 @@ from gleanet.quantize.calibrate import Statistics
 from gleanet.quantize.evaluation import Block, Evaluation, predicted
 from gleanet.quantize.insert import WEIGHTED, insert
 from gleanet.quantize.methods import Method
+from gleanet.quantize.pointwise import look_up
 from gleanet.quantize.saturation import named, saturated_layers, strays
 
 FLOAT_LAYERS = (*WEIGHTED, "FusedConv", "NhwcFusedConv", "FusedMatMul")
@@ -78,6 +79,7 @@ def attempt(source: Source, method: Method, folder: Path) -> Tried:
 def judge_file(source: Source, method: Method, model: onnx.ModelProto, folder: Path) -> Tried:
     """The same for a quantized model that is made already."""
     file, first = folder / f"{method.name}.onnx", source.evaluation.first
+    model = look_up(model)
     try:
         write_bytes(file, serialize(model))
         logits = predicted(Candidate(file), first)

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from gleanet.core.errors import ExportError, ModelError, SettingsError
 from gleanet.core.records import Preprocess
 from gleanet.export import export_onnx
-from gleanet.nn import build
+from gleanet.nn import build, replace_activations
+from gleanet.nn.activations import activation
 from tests.tiny import chain, images, residual
 
 PREPROCESS = Preprocess(mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
@@ -152,3 +153,24 @@ def test_what_cannot_be_exported_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="check images must be float32"):
         export_onnx(chain(), images(2), tmp_path / "b.onnx", check=np.zeros((1, 3, 8, 8), np.uint8))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["mish", "beamish(alpha=0.8,beta=1.3)", "beamish-learnable"])
+def test_mish_like_activations_are_exported_with_exp_and_equal_torch(name: str, tmp_path: Path) -> None:
+    net = replace_activations(chain(), activation(name)())
+    x = 3 * images(9)
+    with torch.no_grad():
+        expected = net(x).numpy()
+    path = export_onnx(net, x, tmp_path / "net.onnx").path
+    assert np.abs(run(path, x.numpy()) - expected).max() <= 1e-5 * max(1.0, np.abs(expected).max())
+    kinds = [node.op_type for node in onnx.load(str(path)).graph.node]
+    assert kinds.count("Exp") == 2
+    assert not {"Softplus", "Mish"}.intersection(kinds)
+
+
+def test_the_plain_form_of_activations_can_be_had(tmp_path: Path) -> None:
+    net = replace_activations(chain(), activation("beamish")())
+    path = export_onnx(net, images(2), tmp_path / "plain.onnx", activations="plain").path
+    assert [node.op_type for node in onnx.load(str(path)).graph.node].count("Softplus") == 2
+    with pytest.raises(SettingsError, match="fast or plain, got 'quick'"):
+        export_onnx(net, images(2), path, activations="quick")  # type: ignore[arg-type]
