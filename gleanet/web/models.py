@@ -66,7 +66,9 @@ def web_model(path: Path, size: tuple[int, int] | None = None) -> WebModel:
     model, session = read_model(path, weights=False), open_session(path)
     kind = _INPUTS.get(session.dtype)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise ModelError(f"{path} keeps weights in another file, which a browser does not fetch: gleanet export {path} makes one file of it")
+        raise ModelError(
+            f"{path} keeps weights in another file, which a browser does not fetch: gleanet export {path} makes one file of it"
+        )
     if kind is None or len(session.shape) != 4:
         shape = ", ".join("?" if size is None else str(size) for size in session.shape)
         raise ModelError(f"{path} takes {session.dtype} [{shape}]: the page gives float32 or uint8 images with 4 dimensions")

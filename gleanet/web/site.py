@@ -18,7 +18,7 @@ from gleanet.web.models import WebModel, web_model
 from gleanet.web.ortweb import FILES, OrtWeb
 from gleanet.web.samples import Sample, draw_samples
 
-PAGE = ("index.html", "page.css", "app.js", "view.js", "pixels.js", "worker.js")
+PAGE = ("index.html", "icon.svg", "page.css", "app.js", "view.js", "pixels.js", "worker.js")
 RECORD = "site.json"
 MADE_BY = "gleanet serve"
 INT8 = "model.int8.onnx"
@@ -30,6 +30,7 @@ TYPES = {
     ".json": "application/json",
     ".wasm": "application/wasm",
     ".png": "image/png",
+    ".svg": "image/svg+xml",
     ".onnx": "application/octet-stream",
 }
 
@@ -125,9 +126,7 @@ def _png(index: int) -> str:
     return f"samples/{index:02}.png"
 
 
-def _record(
-    run: Run, data: Dataset | None, models: list[WebModel], samples: tuple[Sample, ...], ort: OrtWeb, names: list[str]
-) -> bytes:
+def _record(run: Run, data: Dataset | None, models: list[WebModel], samples: tuple[Sample, ...], ort: OrtWeb, names: list[str]) -> bytes:
     """What the page reads first. ``files`` lets a later export know what is ours to replace."""
     classes = next((model.classes for model in models if model.classes), data.classes if data is not None else ())
     record: dict[str, Any] = {
