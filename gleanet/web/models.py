@@ -46,10 +46,10 @@ class WebModel:
     gives: str
     classes: tuple[str, ...]
 
-    def record(self, href: str, label: str) -> dict[str, Any]:
-        """As the page reads it; ``href`` is the file's address beside the page."""
+    def record(self, href: str, label: str, what: str) -> dict[str, Any]:
+        """As the page reads it; ``href`` is the file's address beside the page, ``what`` says which step of the run made it."""
         facts = {name: value for name, value in asdict(self).items() if name != "path"}
-        return {"href": href, "label": label, "file": self.path.name, **facts}
+        return {"href": href, "label": label, "what": what, "file": self.path.name, **facts}
 
 
 def web_model(path: Path, size: tuple[int, int] | None = None) -> WebModel:
@@ -66,9 +66,7 @@ def web_model(path: Path, size: tuple[int, int] | None = None) -> WebModel:
     model, session = read_model(path, weights=False), open_session(path)
     kind = _INPUTS.get(session.dtype)
     if any(tensor.data_location == onnx.TensorProto.EXTERNAL for tensor in model.graph.initializer):
-        raise ModelError(
-            f"{path} keeps weights in another file, which a browser does not fetch: gleanet export {path} makes one file of it"
-        )
+        raise ModelError(f"{path} keeps weights in another file, which a browser does not fetch: gleanet export {path} makes it one")
     if kind is None or len(session.shape) != 4:
         shape = ", ".join("?" if size is None else str(size) for size in session.shape)
         raise ModelError(f"{path} takes {session.dtype} [{shape}]: the page gives float32 or uint8 images with 4 dimensions")

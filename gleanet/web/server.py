@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from gleanet.core.errors import BadInput
 from gleanet.web.site import TYPES, Site
 
-# Only what comes from here, and WebAssembly; the blob is a dropped image. frame-ancestors works as a header only, so the page itself says less.
+# Only what comes from here, and WebAssembly; the blob is a dropped image. The page has the same but for frame-ancestors, which only headers can.
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; img-src 'self' blob:; "
     "style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -100,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _refuse_method(self) -> None:
         self.close_connection = True  # a body that nobody reads may follow
-        self._send(HTTPStatus.METHOD_NOT_ALLOWED, b"only GET and HEAD\n", "text/plain", body=True, Allow="GET, HEAD")
+        self._send(HTTPStatus.METHOD_NOT_ALLOWED, b"only GET and HEAD\n", "text/plain", body=True, Allow="GET, HEAD", Connection="close")
 
     def _answer(self, *, body: bool) -> None:
         if self.server.local and not self._asked_for_us():

@@ -129,6 +129,8 @@ def _png(index: int) -> str:
 def _record(run: Run, data: Dataset | None, models: list[WebModel], samples: tuple[Sample, ...], ort: OrtWeb, names: list[str]) -> bytes:
     """What the page reads first. ``files`` lets a later export know what is ours to replace."""
     classes = next((model.classes for model in models if model.classes), data.classes if data is not None else ())
+    plain = {"base.onnx": "the network as given", "model.onnx": "the float model of the run"}.get(models[0].path.name, "the float file")
+    small = "pruned and quantized" if run.command == "shrink" else "quantized"
     record: dict[str, Any] = {
         "made_by": MADE_BY,
         "version": version("gleanet"),
@@ -137,7 +139,7 @@ def _record(run: Run, data: Dataset | None, models: list[WebModel], samples: tup
         "data": data.title if data is not None else None,
         "runtime": f"onnxruntime-web {ort.version}",
         "classes": classes,
-        "models": [models[0].record("models/float.onnx", "float"), models[1].record(f"models/{INT8}", "int8")],
+        "models": [models[0].record("models/float.onnx", "float", plain), models[1].record(f"models/{INT8}", "int8", small)],
         "samples": [{"href": _png(i), "index": sample.index, "label": sample.label} for i, sample in enumerate(samples)],
         "files": names,
     }

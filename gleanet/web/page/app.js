@@ -111,15 +111,21 @@ function verdict(found, label) {
   else say('verdict', 'They differ: float says ', [plain], ', int8 says ', [small], `.${labelled}`)
 }
 
-function times({ medians, rounds, counts }) {
+function times({ medians, quartiles, rounds, counts }) {
   boxes.forEach((box, i) => box.time(medians[i]))
-  const faster = medians[0] / medians[1]
   const bytes = site.models[0].bytes / site.models[1].bytes
   const smaller = bytes >= 1 ? `${factor(bytes)} times smaller` : `${factor(1 / bytes)} times larger`
-  const speed = faster >= 1 ? `${factor(faster)} times as fast as float` : `slower than float, by ${factor(1 / faster)} times`
   const sizes = `${size(site.models[1].bytes)} against ${size(site.models[0].bytes)}`
-  say('speed', 'int8 is ', [smaller], ` (${sizes}) and, in this browser, `, [speed], `: ${milliseconds(medians[1])} against ${milliseconds(medians[0])}.`)
+  const both = `${milliseconds(medians[1])} against ${milliseconds(medians[0])}`
+  say('speed', 'int8 is ', [smaller], ` (${sizes}) and, in this browser, `, [speed(quartiles)], `: ${both}.`)
   describe(`Median of ${rounds} rounds of ${counts[0]} (float) and ${counts[1]} (int8) calls, taken in turns after warm-up.`)
+}
+
+// Float time over int8 time of the same round: [quarter, median, three quarters].
+function speed([low, middle, high]) {
+  if (low <= 1 && high >= 1) return 'about as fast as float'
+  const range = `half of the rounds: ${factor(low)} to ${factor(high)}`
+  return middle > 1 ? `${factor(middle)} times as fast as float (${range})` : `slower than float, ${factor(middle)} of its speed (${range})`
 }
 
 /** An image file or blob -> {rgba, width, height}: its middle, in the proportions of the networks' input. */

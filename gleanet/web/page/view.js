@@ -31,10 +31,10 @@ function digits(value, decimals) {
   return value.toLocaleString('en', { minimumFractionDigits: decimals, maximumFractionDigits: decimals })
 }
 
-/** Only a whole is 100.0 %, and only nothing is 0.0 %. */
+/** To a tenth; what is less than that says so, at both ends. */
 export function percent(p) {
-  const text = (100 * p).toFixed(1)
-  return `${text === '100.0' && p < 0.999999 ? '99.9' : text} %`
+  if (p > 0 && p < 0.0005) return '< 0.1 %'
+  return p < 1 && p > 0.9995 ? '> 99.9 %' : `${(100 * p).toFixed(1)} %`
 }
 
 export function trouble(text) {
@@ -50,7 +50,7 @@ export function cards(site, name) {
     const time = make('p', { class: 'time' })
     const bars = make('ol', { class: 'bars', 'aria-label': `Probabilities, ${model.label}` })
     const title = make('h3', { id }, model.label)
-    const file = make('p', { class: 'file' }, `${model.file}, ${size(model.bytes)}`)
+    const file = make('p', { class: 'file' }, `${model.file}, ${model.what}, ${size(model.bytes)}`)
     at('cards').append(make('article', { class: 'card', 'aria-labelledby': id, 'data-label': model.label }, title, file, top, time, bars))
     return {
       answer(found, shown) {

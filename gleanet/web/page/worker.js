@@ -2,10 +2,10 @@
 import * as ort from './ort/ort.js'
 import { probabilities, resize, toInput } from './pixels.js'
 
-const WARM_UP = 3 // calls of each file before the clock runs
-const ROUND_MS = 5 // a round is as many calls as take this long: browsers blur their clocks by up to 1 ms
+const WARM_UP_MS = 150 // of calls of each file before the clock counts: browsers compile hot code better while it runs
+const ROUND_MS = 10 // a round is as many calls as take this long: browsers blur their clocks by up to 1 ms
 const BUDGET_MS = 1500 // for all rounds of both files
-const ROUNDS = [5, 15] // at least, at most
+const ROUNDS = [5, 25] // at least, at most
 
 let networks = []
 let latest = 0
@@ -58,8 +58,7 @@ async function run({ id, image, timed }) {
 async function time(id, calls) {
   const estimates = []
   for (const call of calls) {
-    for (let i = 0; i < WARM_UP; i++) await call()
-    estimates.push(await clock(call, 3))
+    estimates.push(await warmUp(call))
     await breathe()
     if (id !== latest) return
   }
@@ -72,8 +71,21 @@ async function time(id, calls) {
     await breathe()
     if (id !== latest) return
   }
-  const medians = times.map((values) => median(values))
-  postMessage({ kind: 'times', id, medians, rounds, counts })
+  const ratios = times[0].map((ms, round) => ms / times[1][round]) // of the same round: what slows the machine slows both
+  const quartiles = [0.25, 0.5, 0.75].map((part) => quantile(ratios, part))
+  postMessage({ kind: 'times', id, medians: times.map((values) => quantile(values, 0.5)), quartiles, rounds, counts })
+}
+
+// Milliseconds of the last call.
+async function warmUp(call) {
+  const start = performance.now()
+  let calls = 0
+  let last = 0
+  while (calls < 2 || (performance.now() - start < WARM_UP_MS && calls < 1000)) {
+    last = await clock(call, calls < 20 ? 1 : 10)
+    calls += 1
+  }
+  return last
 }
 
 async function clock(call, count) {
@@ -82,10 +94,11 @@ async function clock(call, count) {
   return (performance.now() - start) / count
 }
 
-function median(values) {
-  const sorted = values.toSorted((a, b) => a - b)
-  const half = sorted.length >> 1
-  return sorted.length % 2 ? sorted[half] : (sorted[half - 1] + sorted[half]) / 2
+function quantile(values, part) {
+  const sorted = [...values].sort((a, b) => a - b)
+  const place = part * (sorted.length - 1)
+  const low = Math.floor(place)
+  return sorted[low] + (place - low) * (sorted[Math.min(low + 1, sorted.length - 1)] - sorted[low])
 }
 
 let queue = Promise.resolve()
