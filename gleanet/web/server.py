@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from gleanet.core.errors import BadInput
 from gleanet.web.site import TYPES, Site
 
-# Only what comes from here, and WebAssembly; the blob is a dropped image. The page has the same but for frame-ancestors, which only headers can.
+# Only what comes from here, and WebAssembly; the blob is a dropped image. The page says the same itself, but for frame-ancestors.
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; connect-src 'self'; img-src 'self' blob:; "
     "style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -95,11 +95,13 @@ async function ask(given) {
   const { id, answers } = request(given.image, true)
   shown = { ...given, id }
   say('speed')
+  at('cards').setAttribute('aria-busy', 'true')
   const found = await answers
   if (shown.id !== id) return
   const order = likeliest(found)
   boxes.forEach((box, i) => box.answer(found[i], order))
   verdict(found, given.label)
+  at('cards').setAttribute('aria-busy', 'false')
 }
 
 function verdict(found, label) {
@@ -123,7 +125,7 @@ function times({ medians, quartiles, rounds, counts }) {
 
 // Float time over int8 time of the same round: [quarter, median, three quarters].
 function speed([low, middle, high]) {
-  if (low <= 1 && high >= 1) return 'about as fast as float'
+  if (low <= 1 && high >= 1) return 'as fast as float as far as these rounds can tell'
   const range = `half of the rounds: ${factor(low)} to ${factor(high)}`
   return middle > 1 ? `${factor(middle)} times as fast as float (${range})` : `slower than float, ${factor(middle)} of its speed (${range})`
 }

@@ -76,16 +76,12 @@ async function time(id, calls) {
   postMessage({ kind: 'times', id, medians: times.map((values) => quantile(values, 0.5)), quartiles, rounds, counts })
 }
 
-// Milliseconds of the last call.
+// Milliseconds of the quickest call.
 async function warmUp(call) {
   const start = performance.now()
-  let calls = 0
-  let last = 0
-  while (calls < 2 || (performance.now() - start < WARM_UP_MS && calls < 1000)) {
-    last = await clock(call, calls < 20 ? 1 : 10)
-    calls += 1
-  }
-  return last
+  let quickest = Infinity
+  for (let turn = 0; turn < 2 || performance.now() - start < WARM_UP_MS; turn++) quickest = Math.min(quickest, await clock(call, 3))
+  return quickest
 }
 
 async function clock(call, count) {
