@@ -77,7 +77,7 @@ def web_model(path: Path, size: tuple[int, int] | None = None) -> WebModel:
         raise ModelError(f"{path} does not say how pixels become its input (no gleanet.preprocess): {advice}")
     layout = preprocess.layout if preprocess is not None else session.layout
     first, *rest = session.shape
-    channels, height, width = rest if layout == "NCHW" else (rest[2], *rest[:2])
+    channels, height, width = (rest[2], *rest[:2]) if layout == "NHWC" else rest
     _check(path, channels or 3, preprocess)
     open_height, open_width = size or (OPEN_SIZE, OPEN_SIZE)
     return WebModel(
@@ -98,6 +98,8 @@ def web_model(path: Path, size: tuple[int, int] | None = None) -> WebModel:
 
 
 def _check(path: Path, channels: int, preprocess: Preprocess | None) -> None:
+    if preprocess is not None and (preprocess.layout not in ("NCHW", "NHWC") or preprocess.color not in ("RGB", "BGR")):
+        raise ModelError(f"{path}: gleanet.preprocess says layout {preprocess.layout!r}, color {preprocess.color!r}: NCHW, NHWC; RGB, BGR")
     if channels not in (1, 3):
         raise ModelError(f"{path} takes {channels} channels: the page gives grey (1) or colour (3) images")
     if preprocess is None:
@@ -105,8 +107,6 @@ def _check(path: Path, channels: int, preprocess: Preprocess | None) -> None:
     counts = {len(preprocess.mean), len(preprocess.std)}
     if len(counts) != 1 or not counts <= {1, channels} or 0 in preprocess.std:
         raise ModelError(f"{path}: gleanet.preprocess has means {preprocess.mean} and deviations {preprocess.std} for {channels} channels")
-    if preprocess.layout not in ("NCHW", "NHWC") or preprocess.color not in ("RGB", "BGR"):
-        raise ModelError(f"{path}: gleanet.preprocess says layout {preprocess.layout!r}, color {preprocess.color!r}: NCHW, NHWC; RGB, BGR")
 
 
 def _input_name(model: onnx.ModelProto) -> str:

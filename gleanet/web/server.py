@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import shutil
 import socket
 from collections.abc import Mapping
@@ -9,7 +10,6 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from pathlib import Path, PurePosixPath
-from urllib.parse import urlsplit
 
 from gleanet.core.errors import BadInput
 from gleanet.web.site import TYPES, Site
@@ -106,7 +106,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.server.local and not self._asked_for_us():
             self._send(HTTPStatus.MISDIRECTED_REQUEST, b"this server answers for this machine only\n", "text/plain", body=body)
             return
-        address = urlsplit(self.path).path.removeprefix("/") or "index.html"
+        address = re.split(r"[?#]", self.path, maxsplit=1)[0].removeprefix("/") or "index.html"
         content = self.server.files.get(address)  # as it came, never decoded or resolved: what is not in the table is not there
         kind = TYPES.get(PurePosixPath(address).suffix, "application/octet-stream")
         if isinstance(content, bytes):

@@ -1,0 +1,78 @@
+"""``gleanet serve`` as people call it: real processes."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from gleanet.web import OrtWeb
+from tests.web.conftest import Serving
+from tests.web.making import write_record
+
+
+def gleanet(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "gleanet", "serve", *map(str, arguments)]
+    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False)
+
+
+def assert_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.splitlines()
+    assert [line for line in lines if not line.startswith("Download ")] == [line for line in lines if line.startswith("gleanet: ")]
+    assert done.stdout == ""
+    for word in words:
+        assert word in lines[-1]
+
+
+@pytest.mark.parametrize("stop", [signal.SIGINT])
+def test_it_serves_this_machine_says_so_and_stops_cleanly(serving: Serving, run_folder: Path, fake_ort: OrtWeb, stop: int) -> None:
+    with serving(run_folder, "--ort-web", fake_ort.folder) as (url, process):
+        assert url.startswith("http://127.0.0.1:")
+        with urllib.request.urlopen(url, timeout=30) as response:
+            assert b"<title>gleanet" in response.read()
+        process.send_signal(stop)
+        _, errors = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert "For this machine only" in errors
+    assert errors.splitlines()[-1] == "stopped"
+    assert "Traceback" not in errors
+
+
+def test_another_host_is_warned_of(serving: Serving, run_folder: Path, fake_ort: OrtWeb) -> None:
+    with serving(run_folder, "--ort-web", fake_ort.folder, "--host", "0.0.0.0") as (url, process):
+        assert url.startswith("http://0.0.0.0:")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+    assert errors.startswith("Warning: anyone who can reach this machine")
+
+
+def test_what_users_get_wrong_is_one_line(run_folder: Path, fake_ort: OrtWeb, tmp_path: Path) -> None:
+    assert_one_line(gleanet(), "RUN is missing")
+    assert_one_line(gleanet("no-such-run", "--ort-web", fake_ort.folder), "no run 'no-such-run'")
+    write_record(tmp_path / "bare")
+    assert_one_line(gleanet(tmp_path / "bare", "--ort-web", fake_ort.folder), "no model.int8.onnx")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        assert_one_line(gleanet(run_folder, "--ort-web", fake_ort.folder, "--port", port), f"port {port} of 127.0.0.1 is in use")
+
+
+def test_setup_without_a_network_is_one_line(tmp_path: Path) -> None:
+    done = gleanet("--setup", GLEANET_CACHE=str(tmp_path), https_proxy="http://127.0.0.1:9", HTTPS_PROXY="http://127.0.0.1:9", no_proxy="")
+    assert_one_line(done, "cannot download https://registry.npmjs.org/onnxruntime-web/", f"at {tmp_path}/onnxruntime-web-", "--ort-web")
+
+
+def test_export_writes_the_folder_and_says_what(run_folder: Path, fake_ort: OrtWeb, tmp_path: Path) -> None:
+    done = gleanet(run_folder, "--ort-web", fake_ort.folder, "--export-site", tmp_path / "site", "--json")
+    assert done.returncode == 0, done.stderr
+    files = json.loads(done.stdout)["files"]
+    assert files == sorted(path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*") if path.is_file())
+    (tmp_path / "site" / "other.txt").write_text("mine")
+    assert_one_line(gleanet(run_folder, "--ort-web", fake_ort.folder, "--export-site", tmp_path / "site"), "other.txt")
