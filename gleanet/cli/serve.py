@@ -61,8 +61,8 @@ def serve(
         _print(json, {"folder": str(written), "files": sorted(site.files)}, text)
         return 0
     with web.open_server(site, host, port) as server:
-        _announce(server, open_page=open_page, json=json)
         try:
+            _announce(server, open_page=open_page, json=json)
             server.serve_forever()
         except KeyboardInterrupt:  # how a server ends
             _say("stopped")
@@ -70,11 +70,11 @@ def serve(
 
 
 def _announce(server: "SiteServer", *, open_page: bool, json: bool) -> None:
-    _print(json, {"url": server.url, "local": server.local}, server.url)
     if server.local:
         _say("For this machine only; Ctrl-C stops it.")
     else:
         _say("Warning: anyone who can reach this machine can open the page, with the run's models and samples. Ctrl-C stops it.")
+    _print(json, {"url": server.url, "local": server.local}, server.url)
     screen = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if open_page and screen:  # without a screen, a browser of the terminal would take it over
         webbrowser.open(server.url)

@@ -9,8 +9,6 @@ import sys
 import urllib.request
 from pathlib import Path
 
-import pytest
-
 from gleanet.web import OrtWeb
 from tests.web.conftest import Serving
 from tests.web.making import write_record
@@ -30,13 +28,12 @@ def assert_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None
         assert word in lines[-1]
 
 
-@pytest.mark.parametrize("stop", [signal.SIGINT])
-def test_it_serves_this_machine_says_so_and_stops_cleanly(serving: Serving, run_folder: Path, fake_ort: OrtWeb, stop: int) -> None:
+def test_it_serves_this_machine_says_so_and_stops_cleanly(serving: Serving, run_folder: Path, fake_ort: OrtWeb) -> None:
     with serving(run_folder, "--ort-web", fake_ort.folder) as (url, process):
         assert url.startswith("http://127.0.0.1:")
         with urllib.request.urlopen(url, timeout=30) as response:
             assert b"<title>gleanet" in response.read()
-        process.send_signal(stop)
+        process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 0
     assert "For this machine only" in errors
