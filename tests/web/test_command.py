@@ -1,31 +1,47 @@
-"""``gleanet serve`` as people call it: real processes."""
+"""``gleanet serve`` as people call it; what starts a server is a real process."""
 
 import json
-import os
 import signal
 import socket
-import subprocess
-import sys
 import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
+from gleanet.cli.app import main
 from gleanet.web import OrtWeb
 from tests.web.conftest import Serving
 from tests.web.making import write_record
 
-
-def gleanet(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "gleanet", "serve", *map(str, arguments)]
-    return subprocess.run(command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=120, check=False)
+Gleanet = Callable[..., "Done"]
 
 
-def assert_one_line(done: subprocess.CompletedProcess[str], *words: str) -> None:
-    assert done.returncode == 2, done.stderr
-    lines = done.stderr.splitlines()
-    assert [line for line in lines if not line.startswith("Download ")] == [line for line in lines if line.startswith("gleanet: ")]
-    assert done.stdout == ""
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    errors: str
+
+
+@pytest.fixture
+def gleanet(capsys: pytest.CaptureFixture[str]) -> Gleanet:
+    """The command line in this process, which has torch already."""
+
+    def run(*arguments: object) -> Done:
+        code = main(["serve", *map(str, arguments)])
+        return Done(code, *capsys.readouterr())
+
+    return run
+
+
+def assert_one_line(done: Done, *words: str) -> None:
+    lines = [line for line in done.errors.splitlines() if not line.startswith("Download ")]
+    assert (done.code, done.out, len(lines)) == (2, "", 1), done
+    assert lines[0].startswith("gleanet: ")
     for word in words:
-        assert word in lines[-1]
+        assert word in lines[0]
 
 
 def test_it_serves_this_machine_says_so_and_stops_cleanly(serving: Serving, run_folder: Path, fake_ort: OrtWeb) -> None:
@@ -49,7 +65,7 @@ def test_another_host_is_warned_of(serving: Serving, run_folder: Path, fake_ort:
     assert errors.startswith("Warning: anyone who can reach this machine")
 
 
-def test_what_users_get_wrong_is_one_line(run_folder: Path, fake_ort: OrtWeb, tmp_path: Path) -> None:
+def test_what_users_get_wrong_is_one_line(gleanet: Gleanet, run_folder: Path, fake_ort: OrtWeb, tmp_path: Path) -> None:
     assert_one_line(gleanet(), "RUN is missing")
     assert_one_line(gleanet("no-such-run", "--ort-web", fake_ort.folder), "no run 'no-such-run'")
     write_record(tmp_path / "bare")
@@ -61,15 +77,18 @@ def test_what_users_get_wrong_is_one_line(run_folder: Path, fake_ort: OrtWeb, tm
         assert_one_line(gleanet(run_folder, "--ort-web", fake_ort.folder, "--port", port), f"port {port} of 127.0.0.1 is in use")
 
 
-def test_setup_without_a_network_is_one_line(tmp_path: Path) -> None:
-    done = gleanet("--setup", GLEANET_CACHE=str(tmp_path), https_proxy="http://127.0.0.1:9", HTTPS_PROXY="http://127.0.0.1:9", no_proxy="")
-    assert_one_line(done, "cannot download https://registry.npmjs.org/onnxruntime-web/", f"at {tmp_path}/onnxruntime-web-", "--ort-web")
+def test_setup_without_a_network_is_one_line(gleanet: Gleanet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("GLEANET_CACHE", str(tmp_path)), ("https_proxy", "http://127.0.0.1:9"), ("no_proxy", "")):
+        monkeypatch.setenv(name, value)
+    assert_one_line(
+        gleanet("--setup"), "cannot download https://registry.npmjs.org/onnxruntime-web/", f"at {tmp_path}/onnxruntime-web-", "--ort-web"
+    )
 
 
-def test_export_writes_the_folder_and_says_what(run_folder: Path, fake_ort: OrtWeb, tmp_path: Path) -> None:
+def test_export_writes_the_folder_and_says_what(gleanet: Gleanet, run_folder: Path, fake_ort: OrtWeb, tmp_path: Path) -> None:
     done = gleanet(run_folder, "--ort-web", fake_ort.folder, "--export-site", tmp_path / "site", "--json")
-    assert done.returncode == 0, done.stderr
-    files = json.loads(done.stdout)["files"]
+    assert done.code == 0, done
+    files = json.loads(done.out)["files"]
     assert files == sorted(path.relative_to(tmp_path / "site").as_posix() for path in (tmp_path / "site").rglob("*") if path.is_file())
     (tmp_path / "site" / "other.txt").write_text("mine")
     assert_one_line(gleanet(run_folder, "--ort-web", fake_ort.folder, "--export-site", tmp_path / "site"), "other.txt")
