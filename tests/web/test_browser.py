@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gleanet.data import load
+from gleanet.export import reform_file
 from gleanet.web import OrtWeb, export_site, make_site, open_server
 from tests.web.conftest import Serving
-from tests.web.making import png, probabilities, renamed
+from tests.web.making import png, probabilities, renamed, write_record
 
 FLOAT = 1e-3
 INT8 = 5e-3  # the wasm kernels may round an 8-bit value otherwise; one step of it is about a tenth of this here
@@ -65,7 +66,7 @@ def opened(browser: Any, url: str, **options: Any) -> Iterator[Shown]:
     shown.page.on("pageerror", lambda error: shown.wrong.append(str(error)))
     shown.page.on("response", lambda response: shown.wrong.append(response.url) if response.status >= 400 else None)
     shown.page.goto(url)
-    shown.text("#verdict", "Ready")
+    shown.page.locator('#cards[aria-busy="false"]').wait_for(timeout=WAIT_MS)  # the first sample is tried at once
     yield shown
     assert shown.wrong == []
     context.close()
@@ -106,7 +107,7 @@ def test_a_sample_gives_what_onnx_runtime_gives(browser: Any, url: str, run_fold
     test = load("digits").test
     with opened(browser, url) as shown:
         assert shown.page.locator("#samples button").count() == 24
-        for place in (0, 11, 23):
+        for place in (11, 0, 23):
             row = shown.choose(place)
             assert f"The data says {test.labels[row]}" in shown.text("#verdict", "say")
             assert shown.page.locator('#samples button[aria-pressed="true"]').count() == 1
@@ -179,21 +180,67 @@ def test_another_size_is_cut_and_resized_as_pillow_does(browser: Any, url: str, 
         assert_says(shown, run_folder, seen.astype(np.uint8).transpose(2, 0, 1))
 
 
-def test_names_are_text_and_never_markup(browser: Any, run_folder: Path, ort_web: OrtWeb, tmp_path: Path) -> None:
-    evil = tuple(f"<img src=x onerror=alert({k})><b>{k}</b>" for k in range(10))
-    site = make_site(renamed(run_folder, tmp_path / "<b>evil", evil), ort_web)
-    with open_server(site) as server:
+@contextmanager
+def served(run: Path, ort: OrtWeb) -> Iterator[str]:
+    """The run's page from a server in this process."""
+    with open_server(make_site(run, ort)) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
-            with opened(browser, server.url) as shown:
-                shown.choose(0)
-                assert "<img src=x onerror=alert(" in shown.text("#verdict", "say")
-                assert shown.page.locator("b, img[src=x]").count() == 0
-                assert "<b>evil" in shown.text("#about")
+            yield server.url
         finally:
             server.shutdown()
             thread.join()
+
+
+def test_names_are_text_and_never_markup(browser: Any, run_folder: Path, ort_web: OrtWeb, tmp_path: Path) -> None:
+    evil = tuple(f"<img src=x onerror=alert({k})><b>{k}</b>" for k in range(10))
+    with served(renamed(run_folder, tmp_path / "<b>evil", evil), ort_web) as url, opened(browser, url) as shown:
+        shown.choose(1)
+        assert "<img src=x onerror=alert(" in shown.text("#verdict", "say")
+        assert shown.page.locator("b, img[src=x]").count() == 0
+        assert "<b>evil" in shown.text("#about")
+
+
+@pytest.mark.parametrize(
+    ("plain", "small"),
+    [
+        ({"input": "uint8", "layout": "NHWC", "output": "softmax"}, {"layout": "NHWC", "batch": 4}),
+        ({"layout": "NHWC"}, {"input": "uint8", "output": "argmax"}),
+    ],
+)
+def test_files_in_other_forms_say_the_same(
+    browser: Any, run_folder: Path, ort_web: OrtWeb, tmp_path: Path, plain: dict[str, Any], small: dict[str, Any]
+) -> None:
+    write_record(tmp_path / "run")
+    for name, form in (("base.onnx", plain), ("model.int8.onnx", small)):
+        reform_file(run_folder / name, tmp_path / "run" / name, **form)
+    with served(tmp_path / "run", ort_web) as url, opened(browser, url) as shown:
+        pixels = load("digits").test.images[shown.choose(4)]
+        expected = probabilities(run_folder / "model.int8.onnx", pixels)
+        if small.get("output") == "argmax":
+            card = shown.page.locator('[data-label="int8"]')
+            assert card.locator(".class").inner_text() == str(expected.argmax())
+            assert card.locator(".bars li").count() == 0
+            assert spread(run_folder, pixels) > 0.1
+        else:
+            assert max(abs(expected[k] - p) for k, p in shown.probabilities("int8").items()) <= INT8
+        expected = probabilities(run_folder / "base.onnx", pixels)
+        assert max(abs(expected[k] - p) for k, p in shown.probabilities("float").items()) <= FLOAT
+
+
+def test_grey_and_blue_first_are_made_as_python_makes_them(browser: Any, url: str) -> None:
+    pixels = np.random.default_rng(5).integers(0, 256, (4, 6, 3), dtype=np.uint8)
+    rgba = np.dstack([pixels, np.full((4, 6), 255, dtype=np.uint8)]).reshape(-1)
+    code = "async ([rgba, model]) => Array.from((await import('./pixels.js')).toInput(rgba, model))"
+    size = {"batch": 1, "height": 4, "width": 6, "layout": "NCHW"}
+    with opened(browser, url) as shown:
+        grey = shown.page.evaluate(code, [rgba.tolist(), {**size, "channels": 1, "dtype": "uint8", "preprocess": None}])
+        assert grey == np.asarray(Image.fromarray(pixels).convert("L")).reshape(-1).tolist()
+        told = {"range": [-1, 1], "mean": [0.1, 0.2, 0.3], "std": [0.5, 0.6, 0.7], "color": "BGR"}
+        blue = shown.page.evaluate(code, [rgba.tolist(), {**size, "channels": 3, "dtype": "float32", "preprocess": told}])
+        wanted = (pixels[..., ::-1] / 127.5 - 1 - np.array(told["mean"])) / np.array(told["std"])
+        assert np.allclose(np.array(blue).reshape(3, 4, 6), wanted.transpose(2, 0, 1), atol=1e-6)
 
 
 def test_an_exported_site_does_the_same_behind_any_server(browser: Any, run_folder: Path, ort_web: OrtWeb, tmp_path: Path) -> None:
@@ -210,7 +257,7 @@ def test_another_number_of_threads_says_the_same(browser: Any, url: str, run_fol
     with opened(browser, url) as shown:
         if shown.page.locator("#threads-label").is_hidden():
             pytest.skip("needs a machine with two cores")
-        row = shown.choose(0)
+        row = shown.choose(1)
         shown.page.locator("#threads").select_option("2")
         shown.text("#how", "2 threads", "Median")
         assert_says(shown, run_folder, test.images[row])
@@ -224,8 +271,9 @@ def test_it_is_usable_by_keyboard_and_on_a_narrow_screen(browser: Any, url: str,
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == "file"
         page.keyboard.press("Tab")
+        page.keyboard.press("Tab")
         page.keyboard.press("Enter")
-        assert page.locator("#samples button").first.get_attribute("aria-pressed") == "true"
+        assert [one.get_attribute("aria-pressed") for one in page.locator("#samples button").all()[:2]] == ["false", "true"]
         shown.text("#verdict", "say")
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         bad = "all => all.filter(one => !(one.labels?.length || one.textContent.trim() || one.getAttribute('aria-label'))).length"

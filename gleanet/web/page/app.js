@@ -9,7 +9,8 @@ let boxes
 let buttons = []
 let worker
 let threads = 1
-let counter = 0
+let counter = 0 // of requests to the worker
+let choices = 0 // of images
 let shown // the image on the page: {id, image, label}
 const waiting = new Map() // id -> what to do with the answers, or with an error
 
@@ -37,8 +38,8 @@ function offerThreads() {
   const cores = navigator.hardwareConcurrency || 1
   if (!globalThis.crossOriginIsolated || cores < 2) return
   threads = Math.min(4, Math.ceil(cores / 2))
-  const choices = Array.from({ length: Math.min(cores, 16) }, (_, i) => i + 1)
-  at('threads').append(...choices.map((count) => make('option', { value: count, ...(count === threads && { selected: '' }) }, String(count))))
+  const counts = Array.from({ length: Math.min(cores, 16) }, (_, i) => i + 1)
+  at('threads').append(...counts.map((count) => make('option', { value: count, ...(count === threads && { selected: '' }) }, String(count))))
   at('threads-label').hidden = false
   at('threads').addEventListener('change', () => {
     threads = Number(at('threads').value)
@@ -65,6 +66,7 @@ function receive(data) {
   if (data.kind === 'ready') {
     say('verdict', site.samples.length ? 'Ready: choose a test image, or drop one of your own.' : 'Ready: drop an image.')
     describe()
+    if (!shown && site.samples.length) choose(site.samples[0])
     if (shown) ask(shown).catch((error) => fail(error.message))
   } else if (data.kind === 'answers') {
     waiting.get(data.id)?.resolve(data.answers)
@@ -119,15 +121,15 @@ function times({ medians, quartiles, rounds, counts }) {
   const smaller = bytes >= 1 ? `${factor(bytes)} times smaller` : `${factor(1 / bytes)} times larger`
   const sizes = `${size(site.models[1].bytes)} against ${size(site.models[0].bytes)}`
   const both = `${milliseconds(medians[1])} against ${milliseconds(medians[0])}`
-  say('speed', 'int8 is ', [smaller], ` (${sizes}) and, in this browser, `, [speed(quartiles)], `: ${both}.`)
+  const range = `${factor(quartiles[0])} to ${factor(quartiles[2])} times`
+  say('speed', 'int8 is ', [smaller], ` (${sizes}) and, in this browser, `, [speed(quartiles)], `: ${both} (half of the rounds: ${range}).`)
   describe(`Median of ${rounds} rounds of ${counts[0]} (float) and ${counts[1]} (int8) calls, taken in turns after warm-up.`)
 }
 
 // Float time over int8 time of the same round: [quarter, median, three quarters].
 function speed([low, middle, high]) {
   if (low <= 1 && high >= 1) return 'as fast as float as far as these rounds can tell'
-  const range = `half of the rounds: ${factor(low)} to ${factor(high)}`
-  return middle > 1 ? `${factor(middle)} times as fast as float (${range})` : `slower than float, ${factor(middle)} of its speed (${range})`
+  return middle > 1 ? `${factor(middle)} times as fast as float` : `slower than float, ${factor(middle)} of its speed`
 }
 
 /** An image file or blob -> {rgba, width, height}: its middle, in the proportions of the networks' input. */
@@ -149,7 +151,7 @@ async function decode(blob) {
   return { rgba: data, width: canvas.width, height: canvas.height }
 }
 
-async function show(blob, words, label) {
+async function show(turn, blob, words, label) {
   let image
   try {
     image = await decode(blob)
@@ -157,6 +159,7 @@ async function show(blob, words, label) {
     trouble(`${words} is not an image that this browser can read: give a PNG, JPEG or WebP file.`)
     return
   }
+  if (turn !== choices) return // another was chosen meanwhile
   const [{ width, height }] = site.models
   seen(resize(image.rgba, image.width, image.height, width, height), width, height, `${words}, ${width} by ${height} pixels`)
   trouble('')
@@ -164,9 +167,10 @@ async function show(blob, words, label) {
 }
 
 async function choose(sample) {
+  const turn = ++choices
   press(sample)
   try {
-    await show(await blobOf(sample), `Test image ${sample.index}`, sample.label)
+    await show(turn, await blobOf(sample), `Test image ${sample.index}`, sample.label)
   } catch (error) {
     trouble(`The sample cannot be read: ${error.message}`)
   }
@@ -185,7 +189,7 @@ function press(sample) {
 function take(file) {
   if (!file || !site) return
   press(null)
-  show(file, file.name)
+  show(++choices, file, file.name)
 }
 
 async function tryAll() {
