@@ -23,7 +23,7 @@ from tests.web.making import png, probabilities, renamed, write_record
 
 FLOAT = 1e-3
 INT8 = 5e-3  # the wasm kernels may round an 8-bit value otherwise; one step of it is about a tenth of this here
-WAIT_MS = 60_000
+WAIT_MS = 30_000
 
 
 @dataclass
@@ -65,11 +65,13 @@ def opened(browser: Any, url: str, **options: Any) -> Iterator[Shown]:
     shown.page.on("console", lambda message: shown.wrong.append(message.text) if message.type in ("error", "warning") else None)
     shown.page.on("pageerror", lambda error: shown.wrong.append(str(error)))
     shown.page.on("response", lambda response: shown.wrong.append(response.url) if response.status >= 400 else None)
-    shown.page.goto(url)
-    shown.page.locator('#cards[aria-busy="false"]').wait_for(timeout=WAIT_MS)  # the first sample is tried at once
-    yield shown
-    assert shown.wrong == []
-    context.close()
+    try:
+        shown.page.goto(url)
+        shown.page.locator('#cards[aria-busy="false"]').wait_for(timeout=WAIT_MS)  # the first sample is tried at once
+        yield shown
+        assert shown.wrong == []
+    finally:
+        context.close()
 
 
 @contextmanager
@@ -80,8 +82,10 @@ def static(folder: Path) -> Iterator[str]:
         assert process.stdout is not None
         port = re.search(r"port (\d+)", process.stdout.readline())
         assert port is not None
-        yield f"http://127.0.0.1:{port[1]}/"
-        process.terminate()
+        try:
+            yield f"http://127.0.0.1:{port[1]}/"
+        finally:
+            process.terminate()
 
 
 @pytest.fixture(scope="module")
