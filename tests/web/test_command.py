@@ -1,12 +1,12 @@
 """``gleanet serve`` as people call it; what starts a server is a real process."""
 
+import http.client
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +50,10 @@ def assert_one_line(done: Done, *words: str) -> None:
 def test_it_serves_this_machine_says_so_and_stops_cleanly(serving: Serving, run_folder: Path, fake_ort: OrtWeb) -> None:
     with serving(run_folder, "--ort-web", fake_ort.folder) as (url, process):
         assert url.startswith("http://127.0.0.1:")
-        with urllib.request.urlopen(url, timeout=30) as response:
-            assert b"<title>gleanet" in response.read()
+        connection = http.client.HTTPConnection(url.removeprefix("http://").rstrip("/"), timeout=30)
+        connection.request("GET", "/")
+        assert b"<title>gleanet" in connection.getresponse().read()
+        connection.close()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=30)
     assert process.returncode == 0

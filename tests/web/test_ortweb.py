@@ -46,6 +46,7 @@ class Quiet(SimpleHTTPRequestHandler):
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("GLEANET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")  # urllib keeps the proxies of its first use, also those of another test
     monkeypatch.delenv(VARIABLE, raising=False)
     return tmp_path / "cache"
 
