@@ -45,23 +45,34 @@ def download(archive: Archive, folder: Path, *, progress: Progress = SILENT) -> 
     Raises:
         DataError: no network, a server that refuses, a connection lost for good, or a wrong checksum (the file is then removed).
     """
-    part = folder / f"{archive.file}.part"
+    return fetch(archive.url, f"md5:{archive.md5}", folder / archive.file, progress=progress)
+
+
+def fetch(url: str, known_hash: str, target: Path, *, progress: Progress = SILENT) -> Path:
+    """Download ``url`` to ``target``, or go on with a download that was interrupted; at once where it is already there.
+
+    Args:
+        known_hash: ``algorithm:hexadecimal digest`` that the whole file must have.
+
+    Raises:
+        DataError: no network, a server that refuses, a connection lost for good, or a wrong checksum (the file is then removed).
+    """
+    folder, part = target.parent, target.with_name(f"{target.name}.part")
 
     def resume(url: str, output_file: str, _pooch: object) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        _fetch(url, part, archive.file, progress)
+        _fetch(url, part, target.name, progress)
         part.replace(output_file)  # from here on a wrong checksum loses the file, as it should: it cannot be resumed
 
     pooch.get_logger().setLevel("WARNING")  # progress is ours to show
     try:
-        return Path(pooch.retrieve(archive.url, known_hash=f"md5:{archive.md5}", fname=archive.file, path=folder, downloader=resume))
+        return Path(pooch.retrieve(url, known_hash=known_hash, fname=target.name, path=folder, downloader=resume))
     except ValueError as error:  # pooch's word for a wrong checksum
-        raise DataError(
-            f"{archive.url} does not have the md5 {archive.md5} that it should: try again, or get the file elsewhere"
-        ) from error
+        shown = known_hash.replace(":", " ", 1)
+        raise DataError(f"{url} does not have the {shown} that it should: try again, or get the file elsewhere") from error
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
-        raise DataError(f"cannot download {archive.url} ({' '.join(str(reason).split())})") from error
+        raise DataError(f"cannot download {url} ({' '.join(str(reason).split())})") from error
 
 
 def _fetch(url: str, part: Path, what: str, progress: Progress) -> None:
