@@ -52,8 +52,8 @@ def make_site(which: str | Path, ort: OrtWeb, *, float_file: Path | None = None,
         float_file: the float model; None: base.onnx of the run, else its model.onnx, else the file that was quantized.
 
     Raises:
-        BadInput: no such run, one without an int8 file, a float file that is not there or has other classes, or a file that leaves its folder
-            by a link.
+        BadInput: no such run, one without an int8 file, a float file that is not there or has other classes, or a file that leaves
+            its folder by a link.
         ModelError: a file that the page could not run; see :func:`gleanet.web.models.web_model`.
     """
     folder = find(which)

@@ -60,7 +60,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {  # content and a word of the message
     "cyclic": (_edited(_cyclic), "cannot run"),
     "missing initializer": (_edited(lambda graph: graph.initializer.pop(1)), "cannot run"),
     "wrong shape": (_edited(_wrong_shape), "b"),
-    "short data": (_edited(_short_data), "cannot run"),
+    "short data": (_edited(_short_data), "does not hold its values"),
     "unknown operator": (_edited(_unknown), "Unheard"),
     "no nodes": (_edited(lambda graph: graph.ClearField("node")), "cannot run"),
     "two inputs": (_edited(_two_inputs), "2 inputs"),
