@@ -14,7 +14,6 @@ from gleanet.core.files import write_bytes
 from gleanet.core.records import Run
 from gleanet.core.settings import Training
 from gleanet.report import Table
-from gleanet.report.figures import comparison_table
 
 activations = typer.Typer(name="activations", invoke_without_command=True)
 
@@ -164,6 +163,8 @@ def search(
 
 
 def _show(run: Run, json: bool) -> int:
+    from gleanet.report.figures import comparison_table
+
     if json:
         print_json(run)
         return 0

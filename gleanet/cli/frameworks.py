@@ -11,7 +11,7 @@ from gleanet.cli.terminal import TerminalProgress, print_error, print_json, prin
 from gleanet.core import store
 from gleanet.core.errors import BadInput, GleanetError, SettingsError
 from gleanet.core.framework_entries import COMMAND, entries_of
-from gleanet.report import Table, attribute_table, comparison_tables, render_comparison, units
+from gleanet.report import Table, attribute_table, comparison_tables, units
 
 frameworks = typer.Typer(name="frameworks", help="The same network in Theano, CNTK, TensorFlow, PyTorch and others.", no_args_is_help=True)
 
@@ -143,6 +143,7 @@ def run(
     Example: [bold]gleanet frameworks run pytorch --steps 5 --rounds 2[/]
     """
     from gleanet.frameworks.runner import CompareSettings, compare
+    from gleanet.report import render_comparison
 
     known, wrong = _sorted_out(names or ())
     if wrong and not known:
@@ -176,6 +177,8 @@ def report(
 
     Example: [bold]gleanet frameworks report[/]
     """
+    from gleanet.report import render_comparison
+
     found = store.find(run, root=root) if run else _newest(root)
     page = render_comparison(found.read(), found.folder)
     if json:

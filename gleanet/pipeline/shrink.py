@@ -196,6 +196,7 @@ def _quantize(job: _Job) -> Choice:
         out=job.path("model.int8.onnx"),
         threads=job.settings.threads,
         seed=job.settings.seed,
+        memory=False,  # that of the chosen file is measured with the other rows
         keep=job.path(TRIALS),
         progress=job.progress,
     )

@@ -26,13 +26,15 @@ REFINED = 2  # the other calibrators are tried on so many of the fastest methods
 
 @dataclass(frozen=True)
 class Bench:
-    """Where candidates are tried and timed: the float file takes part in every round. ``folder`` keeps what was tried."""
+    """Where candidates are tried and timed: the float file takes part in every round. ``folder`` keeps what was tried; ``memory``: whether
+    that of each structure is measured too, in a process of its own."""
 
     source: Source
     folder: Path
     threads: int = 1
     batches: Sequence[int] = (1, 64)
     seed: int = 0
+    memory: bool = True
     progress: Progress = SILENT
 
     def attempt(self, method: Method) -> Tried:
@@ -60,12 +62,14 @@ class Bench:
             seed=self.seed,
             progress=self.progress,
         )
-        largest = max(self.batches, default=1)
-        memory = peak_memories(list(first.values()), batch=largest, threads=self.threads, image_shape=shape, progress=self.progress)
+        peaks: dict[Candidate, int] = {}
+        if self.memory:
+            largest = max(self.batches, default=1)
+            peaks = peak_memories(list(first.values()), batch=largest, threads=self.threads, image_shape=shape, progress=self.progress)
         done: list[Tried] = []
         for one in tried:
             alike = None if one.file is None else first[(one.structure, one.trial.runtime)]
-            done.append(one if alike is None else replace(one, trial=replace(one.trial, latencies=times[alike], memory=memory[alike])))
+            done.append(one if alike is None else replace(one, trial=replace(one.trial, latencies=times[alike], memory=peaks.get(alike))))
         return times[base], done
 
 

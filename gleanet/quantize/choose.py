@@ -79,6 +79,7 @@ def quantize(
     runtimes: Sequence[str] = (DEFAULT,),
     repair: bool | None = None,
     sensitivity: bool = False,
+    memory: bool = True,
     keep: StrPath | None = None,
     progress: Progress = SILENT,
 ) -> Choice:
@@ -100,6 +101,7 @@ def quantize(
         runtimes: further ones, where the QDQ files take part too; ONNX Runtime always does.
         repair: where a method that is faster than all within the bound loses too much, equalize it, correct its biases, leave layers in
             float (:mod:`gleanet.quantize.repair`), and let the result take part. None: unless methods are named.
+        memory: measure the peak memory of each structure of file, about a second each.
         keep: folder that holds every finished trial and its file, so that the same call goes on where it was cut short; times are measured
             anew. What it holds of another model or of other images is thrown away. Default: a temporary folder.
         sensitivity: rank the layers of the chosen method by what quantizing them costs, also where nothing is repaired.
@@ -122,7 +124,7 @@ def quantize(
     with tempfile.TemporaryDirectory(prefix="gleanet-") as temporary:
         folder = Path(keep or temporary)
         opened(folder, given)
-        bench = Bench(given, folder, threads, batches, seed, progress)
+        bench = Bench(given, folder, threads, batches, seed, memory, progress)
         verdicts, tried, mended = _searched(bench, methods, method == "auto", max_drop, runtimes, _may_repair(repair, method))
         choice = _chosen(bench, verdicts, tried, target, sensitivity)
         floats = float_elsewhere(bench, runtimes)

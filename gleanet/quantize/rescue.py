@@ -87,6 +87,7 @@ def _worth_it(verdicts: Verdicts, tried: Sequence[Tried]) -> Tried | None:
         and one.trial.runtime == DEFAULT
         and (one.method.mode, one.method.format) == ("static", "QDQ")
         and not verdicts.within(one.trial)
+        and not verdicts.undecided(one.trial)  # there, images are lacking and not accuracy
         and times[one.trial.method] * WORTH < best
     ]
     limit = min((times[one.trial.method] for one in able), default=0.0) * SAME_SPEED
