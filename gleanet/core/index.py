@@ -107,8 +107,13 @@ def _ask(root: Path, query: str, values: tuple[str, ...]) -> tuple[Entry, ...]:
 def _asked(place: Path | str, root: Path, stamps: dict[str, str], query: str, values: tuple[str, ...]) -> tuple[Entry, ...]:
     with closing(sqlite3.connect(place, timeout=BUSY_S, isolation_level=None)) as index:
         _prepare(index)
-        _update(index, root, stamps)
+        index.execute("BEGIN")  # what is compared is what is asked: another process may write in between
+        if _known(index) != stamps:
+            index.execute("COMMIT")
+            index.execute("BEGIN IMMEDIATE")
+            _update(index, root, stamps)
         found = [Entry(*row) for row in index.execute(query, values)]
+        index.execute("COMMIT")
     return tuple(_living(root, entry) for entry in found)
 
 
@@ -133,21 +138,21 @@ def _prepare(index: sqlite3.Connection) -> None:
     index.execute("COMMIT")
 
 
+def _known(index: sqlite3.Connection) -> dict[str, str]:
+    return dict(index.execute("SELECT folder, stamp FROM runs"))
+
+
 def _update(index: sqlite3.Connection, root: Path, stamps: dict[str, str]) -> None:
     """Take up what has changed. Who read a record just before it changed leaves its older stamp, so the next look reads it again."""
-    known = dict(index.execute("SELECT folder, stamp FROM runs"))
-    if known == stamps:
-        return
+    known = _known(index)
     changed = [name for name, stamp in stamps.items() if known.get(name) != stamp]
     rows = [_row(RunFolder(root / name), stamps[name]) for name in changed]
-    index.execute("BEGIN IMMEDIATE")
     for name in [*changed, *(name for name in known if name not in stamps)]:
         index.execute("DELETE FROM words WHERE rowid IN (SELECT key FROM runs WHERE folder = ?)", (name,))
         index.execute("DELETE FROM runs WHERE folder = ?", (name,))
     for row, text in rows:
         key = index.execute(f"INSERT INTO runs (stamp, at, {_COLUMNS}) VALUES ({', '.join('?' * 11)})", row).lastrowid
         index.execute("INSERT INTO words (rowid, text) VALUES (?, ?)", (key, text))
-    index.execute("COMMIT")
 
 
 def _stamps(root: Path) -> Iterator[tuple[str, str]]:

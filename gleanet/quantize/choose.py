@@ -144,10 +144,14 @@ def _searched(
     verdicts = Verdicts(base, USUAL_DROP if max_drop is None else max_drop)
     tried = decided(bench, verdicts, tried)
     mended = rescue(bench, verdicts, tried) if mend else None
-    if mended is not None and mended.tried.file is not None:
-        base, tried = bench.timed([*tried, mended.tried])  # all of them again: times are compared within one round
-    elif mended is not None:
-        tried.append(mended.tried)
+    if mended is not None:
+        alike = next((one.trial for one in tried if one.structure == mended.tried.structure and one.trial.runtime == DEFAULT), None)
+        if mended.tried.file is None or alike is None:
+            tried = [*tried, mended.tried]
+        else:
+            tried = [*tried, replace(mended.tried, trial=replace(mended.tried.trial, latencies=alike.latencies, memory=alike.memory))]
+        if mended.tried.file is not None and alike is None:  # layers in float: times are compared within one round
+            base, tried = bench.timed(tried)
     verdicts = Verdicts(base, least_bound([one.trial for one in tried]) if max_drop is None else max_drop)
     return verdicts, decided(bench, verdicts, tried), mended
 

@@ -52,6 +52,7 @@ def test_the_pruned_checkpoint_and_its_onnx_file_agree(shrunk: tuple[Path, dict[
     assert read_metadata(folder / "model.int8.onnx").classes == test.classes
 
 
+@pytest.mark.slow
 def test_shrink_without_training_is_the_same_twice(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
     folders = [tmp_path / "one", tmp_path / "two"]
     for folder in folders:
@@ -83,6 +84,7 @@ def test_prune_meets_the_budget(gleanet: Gleanet, trained: Path, tmp_path: Path,
     assert ("accuracy_one_shot" in results) == (mode == ["--epochs", "1", "--lr", "0.02"])  # measured before recovery too
 
 
+@pytest.mark.slow
 def test_a_saved_plan_is_carried_out_again_shown_and_compared(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
     common = ["prune", trained / "model.gleanet", "--data", "digits", "--one-shot", "--recycle", "none"]
     chosen: dict[str, list[object]] = {
@@ -130,6 +132,7 @@ def test_prune_meets_a_budget_of_parameters(gleanet: Gleanet, trained: Path, tmp
     assert gn.Plan.load(tmp_path / "run" / "plan.json").bound == "params"
 
 
+@pytest.mark.slow
 def test_shrink_meets_a_size_in_bytes(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
     done = gleanet("shrink", trained / "model.gleanet", "--data", "digits", "--bytes", "50000", "--out", tmp_path / "run", "--json")
     assert done.returncode == 0, done.stderr
@@ -141,6 +144,7 @@ def test_shrink_meets_a_size_in_bytes(gleanet: Gleanet, trained: Path, tmp_path:
     assert not any("pad" in trial["method"] or "head" in trial["method"] for trial in record["trials"])
 
 
+@pytest.mark.slow
 def test_shrink_to_a_latency_says_what_was_planned_and_what_was_measured(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
     """Whether the target was met is for a quiet machine; here the record has to be true to itself."""
     told = ["--latency", "0.8", "--method", "u8s8", "--out", tmp_path / "run"]

@@ -18,6 +18,7 @@ from tests.tiny_onnx import convnet, save
 Shrunk = tuple[Path, dict[str, Any]]
 
 
+@pytest.mark.slow
 def test_the_chosen_file_as_a_camera_wants_it(gleanet: Gleanet, shrunk: Shrunk, tmp_path: Path) -> None:
     source, camera = shrunk[0] / "model.int8.onnx", tmp_path / "camera.onnx"
     told = ["--input", "uint8", "--layout", "NHWC", "--output", "argmax", "--batch", "1"]
@@ -37,6 +38,7 @@ def test_the_chosen_file_as_a_camera_wants_it(gleanet: Gleanet, shrunk: Shrunk, 
     assert first["accuracy"]["correct"] == int((expected == test.labels).sum())
 
 
+@pytest.mark.slow
 def test_a_checkpoint_in_all_forms_at_once(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
     told = ["--output", "softmax", "--batch", "8", "--layout", "NHWC", "--input", "uint8"]
     done = gleanet("export", trained / "model.gleanet", *told, "--data", "digits", "--out", tmp_path)
@@ -52,6 +54,7 @@ def test_a_checkpoint_in_all_forms_at_once(gleanet: Gleanet, trained: Path, tmp_
     assert np.abs(predict(tmp_path / "model.onnx", images) - powers / powers.sum(axis=1, keepdims=True)).max() <= 1e-5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", [["--output", "softmax"], ["--input", "uint8", "--layout", "NHWC"]])
 def test_a_reformed_float_file_can_be_quantized(gleanet: Gleanet, shrunk: Shrunk, tmp_path: Path, told: list[str]) -> None:
     formed = tmp_path / "formed.onnx"

@@ -79,6 +79,7 @@ def test_inspect_says_what_a_foreign_file_is(gleanet: Gleanet, tmp_path: Path) -
     assert tuple(found["quantization"]["integer"]) == LAYERS
 
 
+@pytest.mark.slow
 def test_inspect_takes_checkpoints_and_quantized_files(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
     checkpoint = json.loads(gleanet("inspect", trained / "model.gleanet", "--json").stdout)
     assert checkpoint["structure"]["bytes"] == (trained / "model.gleanet").stat().st_size
@@ -124,6 +125,7 @@ def test_weights_without_meaning_are_said(tmp_path: Path, monkeypatch: pytest.Mo
     assert "every image the same logits" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_light_model_goes_through_all_commands(gleanet: Gleanet, tmp_path: Path) -> None:
     path = LIGHT / "light_squeezenet.onnx"
     measured = json.loads(gleanet("measure", path, "--random-data", "--json").stdout)["measurements"][0]

@@ -48,6 +48,7 @@ def test_a_second_process_names_the_first_and_stops(gleanet: Gleanet, tmp_path: 
     assert content(tmp_path / "run") == {}
 
 
+@pytest.mark.slow
 def test_a_full_disk_loses_nothing_and_the_run_goes_on_when_there_is_room(gleanet: Gleanet, mounted: Path, tmp_path: Path) -> None:
     """Room for the record, not for the state of the training; then the run goes on from a copy on a disk that has room."""
     (mounted / "ballast").write_bytes(bytes(600_000))

@@ -22,6 +22,8 @@ from tests.cli.conftest import Gleanet
 from tests.cli.conftest import gleanet as gleanet
 from tests.frameworks.conftest import Row
 
+pytestmark = pytest.mark.slow  # each starts interpreters that import a framework; `make test-frameworks-ci` runs them
+
 QUICK = ("--data", "digits", "--steps", "2")
 PYTORCH = (ADAPTERS / "pytorch_cnn.py").read_text(encoding="utf-8")
 IN_ITS_FOLDER = f"import sys; sys.path.insert(0, {str(ADAPTERS)!r})\n"
