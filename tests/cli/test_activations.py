@@ -42,6 +42,7 @@ def compared(gleanet: Gleanet, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return folder, json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_comparison_has_means_paired_differences_times_and_a_report(compared: tuple[Path, dict[str, Any]]) -> None:
     folder, run = compared
     rows = run["results"]["comparison"]
@@ -69,6 +70,7 @@ def test_a_comparison_has_means_paired_differences_times_and_a_report(compared: 
     assert not list(folder.rglob("*.state"))
 
 
+@pytest.mark.slow
 def test_the_same_seed_draws_the_same_weights_up_to_the_gain(compared: tuple[Path, dict[str, Any]]) -> None:
     from gleanet.nn import build
     from gleanet.nn.activations import activation
@@ -116,6 +118,7 @@ def test_a_diverging_activation_is_counted_and_does_not_end_the_run(gleanet: Gle
     assert any("diverged" in note for note in json.loads(done.stdout)["notes"])
 
 
+@pytest.mark.slow
 def test_a_search_looks_at_training_images_alone(gleanet: Gleanet, tmp_path: Path) -> None:
     done = gleanet(
         *("activations", "search", "resnet8", "--data", "digits", "--trials", "4", "--seeds", "2", "--epochs", "1", "--lr", "0.1"),

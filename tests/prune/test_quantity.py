@@ -61,6 +61,7 @@ def test_more_than_one_is_a_size_in_bytes() -> None:
         plan(net, EXAMPLE, bytes=20_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", [1.0, 0.5])
 @pytest.mark.parametrize("name", ["resnet20", "vgg", "mobilenet-v2", "bottleneck"])
 def test_the_quantized_file_is_as_large_as_estimated_and_no_larger(name: str, target: float, tmp_path: Path) -> None:
