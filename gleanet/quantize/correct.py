@@ -2,8 +2,7 @@
 
 M. Nagel, M. van Baalen, T. Blankevoort, M. Welling, "Data-Free Quantization Through Weight Equalization and Bias Correction", ICCV 2019,
 section 4.2, in its empirical form: the means are measured on images. Layer by layer, so that a later layer is measured with the earlier
-ones corrected. All at once, each layer would take back what the ones before it have taken back already: measured, ResNet-20's logits go
-from 26.9 dB to 17.5 dB that way, and to 31.0 dB layer by layer.
+ones corrected. All at once, each layer would take back what the ones before it have taken back already.
 """
 
 from collections import Counter
