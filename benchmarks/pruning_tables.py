@@ -20,7 +20,7 @@ Row = dict[str, Any]
 def texts() -> dict[str, str]:
     """Block name -> text, for the results that are there."""
     found = {}
-    for part in ("resnet20", "resnet56", "original", "images", "digits"):
+    for part in ("resnet20", "resnet56", "original", "images", "steps", "digits"):
         file = RESULTS / "pruning_oneshot" / f"{part}.json"
         if file.is_file():
             found[f"oneshot_{part}"] = oneshot(json.loads(file.read_text(encoding="utf-8")))

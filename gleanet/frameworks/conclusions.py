@@ -24,7 +24,7 @@ def conclusions(entries: Sequence[Entry]) -> list[Conclusion]:
 def _judged(claim: str, rows: Mapping[str, Entry], verdict: Callable[[Entry, Entry, Entry], tuple[bool, str]]) -> Conclusion:
     missing = [name for name in OURS if name not in rows]
     if missing:
-        return Conclusion(claim, UNTESTABLE, f"{', '.join(missing)} did not run here")
+        return Conclusion(claim, UNTESTABLE, f"this comparison has no result of {', '.join(missing)}")
     holds, evidence = verdict(*(rows[name] for name in OURS))
     return Conclusion(claim, CONFIRMED if holds else REFUTED, evidence)
 

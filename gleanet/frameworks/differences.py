@@ -13,10 +13,13 @@ import numpy as np
 _T99 = (63.657, 9.925, 5.841, 4.604, 4.032, 3.707, 3.499, 3.355, 3.250, 3.169, 3.106, 3.055, 3.012, 2.977, 2.947, 2.921)
 
 
+LEAST_ROUNDS = 3  # of two rounds the quantile of Student's t is 64, and no interval says anything
+
+
 def ratio_interval(times: Sequence[float], others: Sequence[float]) -> tuple[float, float] | None:
-    """99 % interval of the ratio of ``times`` to ``others``, both in ms and paired by round; None with fewer than two rounds."""
+    """99 % interval of the ratio of ``times`` to ``others``, both in ms and paired by round; None with fewer than three rounds."""
     n = min(len(times), len(others))
-    if n < 2:
+    if n < LEAST_ROUNDS:
         return None
     logs = np.log(np.asarray(times[:n]) / np.asarray(others[:n]))
     half = _T99[min(n - 1, len(_T99)) - 1] * float(logs.std(ddof=1)) / math.sqrt(n)

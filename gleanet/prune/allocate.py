@@ -56,9 +56,8 @@ def ladders(cost: CostModel, align: int, floor: float) -> dict[str, Ladder]:
     Args:
         cost: the cost model of the network.
         align: layers' widths are multiples of this; a group of fewer than four such blocks takes the largest of align/2, ..., 2, 1
-            that leaves it four, since a choice between all and half of a layer is too coarse (ResNet-20 at half the MACs, one-shot:
-            80.7 instead of 79.8 %, at the same 8-bit latency). Where a channel of the group is several positions of a layer, they
-            count towards the block.
+            that leaves it four, since a choice between all and half of a layer is too coarse. Where a channel of the group is several
+            positions of a layer, they count towards the block.
         floor: the least fraction of a group that stays; never less than one block.
     """
     result = {}

@@ -32,6 +32,7 @@ from gleanet.prune.trace import evaluating
 from gleanet.prune.watch import WATCHED, Watch
 
 Recycle = Literal["features", "weights", "none"]
+INTERVAL, LEAST_EVENTS = 20, 5  # steps between two rankings, and how many rankings a short phase has at least
 
 
 class FCR:
@@ -65,7 +66,7 @@ class FCR:
         strength: for "weights": rho, the share of the collector that is assigned over the whole phase; each event assigns its part.
         aligned: for "weights": scale the share of each filter by max(0, cos(filter, collector)).
         phase: for "weights" and "none": part of ``total_steps`` until the plan is frozen.
-        interval: for these: steps between two rankings.
+        interval: for these: steps between two rankings; default 20, or a fifth of a phase of fewer than 100 steps.
         align, floor, residual, seed: as in :func:`gleanet.prune.plan.plan`.
 
     Raises:
@@ -87,13 +88,14 @@ class FCR:
         strength: float = 0.2,
         aligned: bool = True,
         phase: float = 0.6,
-        interval: int = 20,
+        interval: int | None = None,
         align: int = 8,
         floor: float = 0.1,
         residual: bool = False,
         seed: int = 0,
     ) -> None:
         _check(total_steps, interval, phase, strength, recycle, images, start, criterion)
+        phase_end = max(1, round(phase * total_steps))
         refits = recycle == "features"
         processes: dist.ProcessGroup | None = None
         if isinstance(model, DistributedDataParallel):
@@ -120,8 +122,8 @@ class FCR:
         self._criterion: Criterion = criterion if callable(criterion) else CRITERIA.get(criterion or "l2", l2)
         self._chosen = criterion or "residual", allocation
         self._recycle, self._strength, self._aligned = recycle, strength, aligned
-        self._interval, self._seed, self._processes = interval, seed, processes
-        self._phase_end = max(1, round(phase * total_steps))
+        self._interval = _interval(interval, phase_end, recycle)
+        self._phase_end, self._seed, self._processes = phase_end, seed, processes
         self._start = round(start * total_steps)
         self._gather: Gather | None = None
         self._images = images
@@ -288,7 +290,7 @@ class FCR:
 
 def _check(
     total_steps: int,
-    interval: int,
+    interval: int | None,
     phase: float,
     strength: float,
     recycle: str,
@@ -302,8 +304,21 @@ def _check(
         raise SettingsError(f"unknown criterion {criterion!r}: choose one of {', '.join((*CRITERIA, *OBSERVING))}")
     if criterion == "residual" and recycle != "features":
         raise SettingsError(f"criterion 'residual' does not go with recycle={recycle!r}, which ranks at every event: use features, or l2")
-    if total_steps < 1 or interval < 1 or not 0 < phase <= 1 or strength < 0 or images < 1 or not 0 <= start < 1:
+    least = min(total_steps, images, 1 if interval is None else interval)
+    if least < 1 or not 0 < phase <= 1 or strength < 0 or not 0 <= start < 1:
         raise SettingsError(
             f"FCR needs total_steps >= 1, interval >= 1, 0 < phase <= 1, strength >= 0, images >= 1 and 0 <= start < 1; "
             f"got {total_steps}, {interval}, {phase}, {strength}, {images}, {start}"
         )
+
+
+def _interval(asked: int | None, phase_end: int, recycle: str) -> int:
+    """Steps between two rankings: as asked; else the usual number, fewer in a phase so short that it would pass without enough of them."""
+    if asked is None:
+        return min(INTERVAL, max(1, phase_end // LEAST_EVENTS))
+    if asked >= phase_end > 1 and recycle != "features":
+        raise SettingsError(
+            f"interval={asked} is as long as the pruning phase of {phase_end} steps, so nothing would be recycled: "
+            f"choose at most {phase_end - 1}, or train for longer"
+        )
+    return asked

@@ -14,7 +14,7 @@ from gleanet.core.errors import SettingsError
 from gleanet.prune.groups import Grouping
 from gleanet.prune.layers import filters, group_count, is_depthwise, kernel_size, weight_of, widths
 
-# Rows of patches per layer. 16 k, 65 k and 262 k rows gave 83.5, 84.4 and 84.3 % on ResNet-20 at half the MACs.
+# Rows of patches per layer: with fewer it loses accuracy, more bring little (benchmarks/pruning_steps.py, docs/evidence.md).
 ROWS = 65_536
 RIDGE = 1e-3
 LARGEST = 8192  # columns of a covariance that is still formed (512 MB in float64); beyond, only means or variances are used

@@ -106,8 +106,8 @@ def carry_out(
 
 
 def _best_measured(plan: Plan, calibration: Iterable[object] | None) -> Recycle:
-    """Without images similarity helps where all layers keep one ratio (ResNet-20, l2, 70 and 50 % of the MACs: 57 -> 71, 17 -> 38 %),
-    and harms where some are nearly emptied (50 %, global: 24 -> 15 %)."""
+    """Without images similarity helps where all layers keep one ratio, and harms where some are nearly emptied, as "global" empties them
+    (benchmarks/pruning_steps.py; docs/evidence.md)."""
     if calibration is not None:
         return "features"
     return "similarity" if plan.allocation == "uniform" else "none"

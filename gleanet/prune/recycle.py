@@ -7,9 +7,8 @@ Accelerating Very Deep Neural Networks" (ICCV 2017, section 3.2.2), which recons
 layers that lost some, and without the shortcut's error in the target.
 
 Where a ReLU follows, a second solve asks less: what is negative in the original network need only become negative (after X. Zhang
-et al., "Accelerating Very Deep Convolutional Networks for Classification and Detection", TPAMI 2016, section 3.2). Each was measured on
-ResNet-20 at 50 and 30 % of the MACs, one-shot: only layers that lost inputs 81.2, 66.5 %; all layers 82.6, 71.8 %; and the second
-solve 83.0, 73.6 %; more solves add 0.1 to 0.6 for their time.
+et al., "Accelerating Very Deep Convolutional Networks for Classification and Detection", TPAMI 2016, section 3.2). What each of the two
+brings is measured by benchmarks/pruning_steps.py (docs/evidence.md).
 """
 
 from collections.abc import Callable, Iterable
@@ -29,6 +28,7 @@ from gleanet.prune.plan import Plan
 from gleanet.prune.trace import batch_norms_behind, call_name, calls, evaluating
 
 MEMORY = 4 * 10**9  # bytes of activations that are held: it does not grow with the number of images
+OPEN_SOLVES = 1  # before a ReLU: more bring little for their time (benchmarks/pruning_steps.py, docs/evidence.md)
 FAINTEST = 1e-3  # batch-norm scales below this cannot carry a correction of the shortcut
 
 
@@ -276,12 +276,13 @@ def _refit(node: fx.Node, job: _Job, full: _Walk, slim: _Walk, per_image: int, g
     _change(module, job.norm, *regression.solve(), new_biases)
     if not job.rectified or not regression.solvable:
         return
-    generator.set_state(drawn)  # the same patches, whose covariance is known
-    regression.forget_targets()
-    for index, x in enumerate(slim.values[node.all_input_nodes[0]]):
-        rows, places = rows_and_places(module, x, per_image, generator)
-        regression.add_targets(rows, _at(places, _lacking(node, job, index, full, slim, rectified=True), module))
-    _change(module, job.norm, *regression.solve(), new_biases)
+    for _ in range(OPEN_SOLVES):
+        generator.set_state(drawn)  # the same patches, whose covariance is known
+        regression.forget_targets()
+        for index, x in enumerate(slim.values[node.all_input_nodes[0]]):
+            rows, places = rows_and_places(module, x, per_image, generator)
+            regression.add_targets(rows, _at(places, _lacking(node, job, index, full, slim, rectified=True), module))
+        _change(module, job.norm, *regression.solve(), new_biases)
 
 
 def _at(places: Tensor, values: Tensor, module: nn.Module) -> Tensor:

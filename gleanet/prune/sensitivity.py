@@ -4,10 +4,8 @@ The criterion ``residual`` counts errors where they arise, in units of the batch
 the way differs by more than 10 between the stages of a ResNet: an early error is averaged over many positions, and later layers are
 refitted to correct it. For each group, half of its channels are taken out of a copy, the next layer is refitted in closed form, and the
 outputs are compared with the original's; the ratio of that error to the one the criterion foresaw is the group's factor. It hardly
-depends on how many channels go (75 to 12 % kept: within a factor of 2), so one probe is enough.
-
-One-shot on ResNet-20, blocks of 1, 50 and 30 % of the MACs: 83.0, 73.6 % without the factors, 83.8, 75.6 % with them.
-Factors from gradients (of the logits, or Fisher) had made it worse (63 to 66 % at half the MACs, with the recycling of then).
+depends on how many channels go, so one probe is enough. What the factors bring is measured by benchmarks/pruning_steps.py
+(docs/evidence.md); factors from gradients, of the logits or Fisher's, made the choice worse.
 """
 
 import copy

@@ -30,7 +30,7 @@ class Rescue:
 
 def rescue(bench: Bench, verdicts: Verdicts, tried: Sequence[Tried]) -> Rescue | None:
     """The fastest method that loses too much, repaired; None where none is clearly faster than the best within the bound."""
-    one = _worth_it(verdicts, tried)
+    one = to_repair(verdicts, tried)
     if one is None:
         return None
     method = replace(one.method, name=f"{one.method.name}+repair")
@@ -76,10 +76,14 @@ def layer_sensitivity(bench: Bench, one: Tried) -> tuple[LayerSensitivity, ...]:
     return sensitivity(source.prepared, ranges, one.method, source.model, source.samples, threads=bench.threads, progress=bench.progress)
 
 
-def _worth_it(verdicts: Verdicts, tried: Sequence[Tried]) -> Tried | None:
-    """Of the fastest static methods in QDQ pairs that are not within the bound, the one with the most precise logits."""
+def to_repair(verdicts: Verdicts, tried: Sequence[Tried]) -> Tried | None:
+    """Of the fastest static methods in QDQ pairs that are not within the bound, the one with the most precise logits.
+
+    A method that only lacks images to be decided by counts as good enough to wait for: a repaired one would lack the same images.
+    """
     times = {one.trial.method: speed_ratio(verdicts.base, one.trial.latencies) for one in tried}
-    best = min((times[one.trial.method] for one in tried if one.file is not None and verdicts.within(one.trial)), default=float("inf"))
+    good = [one.trial for one in tried if one.file is not None and (verdicts.within(one.trial) or verdicts.undecided(one.trial))]
+    best = min((times[trial.method] for trial in good), default=float("inf"))
     able = [
         one
         for one in tried

@@ -71,7 +71,7 @@ def time_table(entries: Sequence[Entry], run: Run) -> Table:
     caption = (
         f"A step of 64 images, {settings.get('threads')} thread(s), {rounds} interleaved rounds of {settings.get('steps')} steps. "
         "A step takes arrays of numpy and gives the loss as a number. To the fastest: 99 % interval of the ratio of processor times, "
-        "paired by round. Place: between which ranks a row is, as far as these intervals can tell."
+        "paired by round, from three rounds on. Place: between which ranks a row is, as far as these intervals can tell."
     )
     return Table(header, cells, caption=caption)
 

@@ -1,14 +1,14 @@
 """The real command, in real processes, on real digits."""
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests import forked
 
 Gleanet = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -19,9 +19,7 @@ def gleanet(tmp_path_factory: pytest.TempPathFactory) -> Gleanet:
     folder = tmp_path_factory.mktemp("cwd")
 
     def run(*arguments: object, cwd: Path = folder, **environment: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "gleanet", *map(str, arguments)]
-        variables = {**os.environ, "COLUMNS": "200", **environment}
-        return subprocess.run(command, cwd=cwd, env=variables, capture_output=True, text=True, timeout=300, check=False)
+        return forked.run([str(argument) for argument in arguments], cwd, {"COLUMNS": "200", **environment})
 
     return run
 

@@ -53,7 +53,7 @@ def test_a_modern_rival_alone_does_not_judge_the_paper() -> None:
 def test_open_where_one_of_the_three_did_not_run_or_was_not_timed() -> None:
     found = conclusions([THEANO, CNTK, replace(TENSORFLOW, status="wrong")])
     assert [each.verdict for each in found[:3]] == ["not testable here"] * 3
-    assert found[0].evidence == "tensorflow-1.2 did not run here"
+    assert found[0].evidence == "this comparison has no result of tensorflow-1.2"
     assert verdicts(THEANO, TENSORFLOW, replace(CNTK, step=None))[2:4] == ["not testable here"] * 2
     assert set(verdicts()) == {"not testable here"}
 

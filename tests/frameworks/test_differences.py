@@ -9,7 +9,7 @@ from gleanet.frameworks.differences import places, ratio_interval, ratios
 def test_the_interval_is_that_of_students_t() -> None:
     stats = pytest.importorskip("scipy.stats")
     rng = np.random.default_rng(1)
-    for n in (2, 3, 5, 10, 17):
+    for n in (3, 5, 10, 17):
         one, other = np.exp(rng.normal(3, 0.1, n)), np.exp(rng.normal(3, 0.1, n))
         logs = np.log(one / other)
         low, high = stats.t.interval(0.99, n - 1, loc=logs.mean(), scale=logs.std(ddof=1) / np.sqrt(n))
@@ -38,5 +38,5 @@ def test_ratios_are_to_the_fastest_row() -> None:
 
 
 def test_one_round_tells_nothing() -> None:
-    assert ratio_interval([1.0], [9.0]) is None
+    assert ratio_interval([1.0, 1.1], [9.0, 9.2]) is None, "of two rounds the interval would go from 0 to millions"
     assert places({"a": [1.0], "b": [9.0]}) == {"a": (1, 2), "b": (1, 2)}

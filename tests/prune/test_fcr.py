@@ -147,6 +147,20 @@ def test_finish_before_the_end_is_exact_too() -> None:
     assert float((logits(small, images(4)) - logits(net, images(4))).abs().max()) <= 1e-12
 
 
+def test_a_short_phase_recycles_too() -> None:
+    """With rankings 20 steps apart a phase of 6 would pass without one, and "weights" would be "none" without a word."""
+    ends = {}
+    for recycle in ("weights", "none"):
+        net = lively(build("resnet8", seed=0))
+        fcr = FCR(net, X, flops=0.5, total_steps=10, recycle=recycle)
+        for _ in range(10):
+            fcr.step()
+        ends[recycle] = net.get_parameter("layer1.0.conv1.weight").detach().clone()
+    assert not torch.equal(ends["weights"], ends["none"])
+    with pytest.raises(SettingsError, match="interval=6 is as long as the pruning phase of 6 steps"):
+        FCR(lively(build("resnet8", seed=0)), X, flops=0.5, total_steps=10, recycle="weights", interval=6)
+
+
 def test_without_recycling_kept_filters_are_untouched() -> None:
     net = lively(build("resnet8", seed=0))
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}

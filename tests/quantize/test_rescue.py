@@ -6,10 +6,15 @@ import numpy as np
 import onnx
 import pytest
 
+from gleanet.core.records import Change, Latency, Trial
 from gleanet.core.stats import sqnr_db
 from gleanet.measure import predict
 from gleanet.measure.runtimes import Candidate
 from gleanet.quantize import Choice, quantize
+from gleanet.quantize.methods import METHODS
+from gleanet.quantize.reasons import Verdicts
+from gleanet.quantize.rescue import to_repair
+from gleanet.quantize.trial import Tried
 from tests.tiny_onnx import convnet, floats, save
 
 X = floats(1500)
@@ -78,3 +83,17 @@ def test_another_runtime_is_a_row_of_the_choice(source: Path, tmp_path: Path) ->
         assert trial.runtime == runtime
         assert trial.memory is not None
         assert trial.memory > 0
+
+
+def tried(method: str, ms: float, loss: float, uncertain: float) -> Tried:
+    """A trial that loses ``loss`` points, give or take ``uncertain``, in ``ms`` a call."""
+    change = Change(delta=-loss / 100, low=-(loss + uncertain) / 100, high=-(loss - uncertain) / 100, n=100)
+    trial = Trial(method, "", "", change=change, latencies=(Latency(1, 1, 9, ms, ms),), sqnr_db=20.0)
+    return Tried(trial, METHODS[method], Path(method))
+
+
+def test_nothing_is_repaired_while_a_method_as_fast_only_lacks_images() -> None:
+    verdicts = Verdicts((Latency(1, 1, 9, 2.0, 2.0),), max_drop=0.5)
+    inaccurate, doubtful, slow = tried("u8s8-entropy", 1.0, 3, 1), tried("u8s8", 1.0, 0, 1), tried("u8s8-percentile", 1.5, 0, 0)
+    assert to_repair(verdicts, [inaccurate, slow]) is inaccurate
+    assert to_repair(verdicts, [inaccurate, doubtful, slow]) is None
