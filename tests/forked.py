@@ -17,6 +17,8 @@ import tempfile
 from pathlib import Path
 from typing import IO
 
+from gleanet.core.host import machine
+
 READ_AT_START = ("PYTHON", "LD_", "OMP_", "MKL_", "ORT_")  # beginnings of the names of variables
 IMPORTED = (
     "gleanet.cli.app, gleanet.pipeline, gleanet.report, gleanet.web, gleanet.papers, gleanet.frameworks, torch, numpy, onnx, onnxruntime, "
@@ -77,6 +79,7 @@ _servers: list[Server] = []
 
 def serve(descriptor: int) -> None:
     """In the server: fork a child for every request, wait for it, answer with its exit status. Ends when the other side is gone."""
+    machine()  # a second of looking at the processor, which the children need not repeat
     with socket.socket(fileno=descriptor) as connection:
         while True:
             head, streams, _, _ = socket.recv_fds(connection, 4, 2)
