@@ -3,21 +3,25 @@
 Every function here gives the same answer for the same arguments, on any machine and in any order of calls.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from gleanet.core.errors import SettingsError
+from gleanet.core.lazy import Lazy, Rows
 from gleanet.core.records import Preprocess
 from gleanet.data.augment import crop_flip
-from gleanet.data.images import ImageSet, Pixels
+from gleanet.data.images import ImageSet, Labels, Pixels
+from gleanet.data.stream import Stream
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 # What a random stream is for, so that no two uses of one seed share numbers.
-_ORDER, _AUGMENT, _CALIBRATE = 0, 1, 2
+_ORDER, _AUGMENT, _CALIBRATE, _CROP = 0, 1, 2, 3
+AT_ONCE = 2**28  # bytes of network input that are made in one go; more is made as it is asked for
 
 
 def calibration(images: ImageSet, n: int, seed: int) -> ImageSet:
@@ -34,10 +38,10 @@ def calibration(images: ImageSet, n: int, seed: int) -> ImageSet:
     shuffled = rng.permutation(len(images))
     labels = images.labels[shuffled]
     # Rank of each image within its class; taking the lowest ranks first serves all classes alike, and small ones until they run out.
+    by_class = np.argsort(labels, kind="stable")
+    counts = np.bincount(labels)
     rank = np.empty(len(images), dtype=np.int64)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        rank[members] = np.arange(members.size)
+    rank[by_class] = np.arange(len(images)) - np.repeat(np.cumsum(counts) - counts, counts)
     turn = rng.permutation(len(images.classes))[labels]  # which class comes first in a round is random as well
     return images.subset(shuffled[np.lexsort((turn, rank))[:n]])
 
@@ -57,6 +61,20 @@ def to_input(images: Pixels, preprocess: Preprocess) -> NDArray[np.float32]:
     return x
 
 
+def as_input(images: ImageSet, preprocess: Preprocess) -> NDArray[np.float32] | Lazy:
+    """:func:`to_input` of a set: of more than 256 MiB, and of streamed images, only the rows that are asked for are made.
+
+    Raises:
+        SettingsError: see :func:`to_input`.
+    """
+    pixels = images.images
+    if not isinstance(pixels, Lazy) and 4 * pixels.size <= AT_ONCE:
+        return to_input(pixels, preprocess)
+    _affine(preprocess)
+    rows = pixels if isinstance(pixels, Lazy) else Lazy.of(pixels)
+    return rows.map(lambda part: to_input(part, preprocess), np.float32)
+
+
 def epoch(
     images: ImageSet,
     batch_size: int,
@@ -68,6 +86,7 @@ def epoch(
     flip: bool = True,
     start: int = 0,
     padding: int = 4,
+    part: tuple[int, int] = (0, 1),
 ) -> Iterator[Batch]:
     """One pass over ``images`` in random order: batches of (float32 [B, 3, H, W] channels-last, int64 [B]); the last may be smaller.
 
@@ -75,9 +94,11 @@ def epoch(
     batches it would have had.
 
     Args:
-        augment: random shift by up to ``padding`` pixels, and mirroring if ``flip``; see :func:`crop_flip`.
+        augment: random shift by up to ``padding`` pixels, see :func:`crop_flip`; of streamed images, random crops, see
+            :func:`gleanet.data.stream.random_crop`. Mirroring if ``flip``.
         flip: pass ``Dataset.flip``: digits must not be mirrored.
         start: number of batches to skip at the beginning; costs nothing.
+        part: (rank, world): of each batch only every ``world``-th image, from the ``rank``-th on.
 
     Raises:
         SettingsError: batch size < 1, a negative seed, epoch or start, or a preprocess that :func:`to_input` refuses.
@@ -88,16 +109,35 @@ def epoch(
     order = np.random.default_rng(_sequence(seed, _ORDER, epoch)).permutation(len(images))
     scale, shift = map(torch.from_numpy, _affine(preprocess))
 
+    numbers = range(start, -(-len(images) // batch_size))
+    pixels_of = images.images
+    if isinstance(pixels_of, Stream):
+        chosen = [_share(order[number * batch_size : (number + 1) * batch_size], part) for number in numbers]
+        rngs = (lambda place: np.random.default_rng(_sequence(seed, _CROP, epoch, place))) if augment else None
+        return _streamed(pixels_of.read(chosen, rngs, flip=flip), [images.labels[rows] for rows in chosen], scale, shift)
+
     def batches() -> Iterator[Batch]:
-        for number in range(start, -(-len(images) // batch_size)):
+        for number in numbers:
             rows = order[number * batch_size : (number + 1) * batch_size]
-            pixels = torch.from_numpy(images.images[rows])
+            pixels = torch.from_numpy(pixels_of[rows])
             if augment:
                 generator = torch.Generator().manual_seed(_seed(seed, _AUGMENT, epoch, number))
                 pixels = crop_flip(pixels, generator, padding, flip)
-            yield _normalised(pixels, scale, shift), torch.from_numpy(images.labels[rows])
+            own = _share(rows, part)
+            yield _normalised(pixels[part[0] :: part[1]], scale, shift), torch.from_numpy(images.labels[own])
 
     return batches()
+
+
+def _share(rows: Rows, part: tuple[int, int]) -> Rows:
+    rank, world = part
+    return rows[rank::world]
+
+
+def _streamed(stream: Generator[Pixels], labels: Iterable[Labels], scale: torch.Tensor, shift: torch.Tensor) -> Iterator[Batch]:
+    with closing(stream):
+        for pixels, targets in zip(stream, labels, strict=True):
+            yield _normalised(torch.from_numpy(pixels), scale, shift), torch.from_numpy(targets)
 
 
 def eval_batches(images: ImageSet, batch_size: int, preprocess: Preprocess) -> Iterator[Batch]:
