@@ -1,6 +1,7 @@
 """Rows that are computed when they are asked for: of an array what the stages need of images, without the memory that all of them take."""
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NoReturn, Self
@@ -10,6 +11,13 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.int64]
 BLOCK = 256
+MOST_NUMBERS = 2**23
+
+
+def rows_at_once(row_shape: Sequence[int], most: int = 250) -> int:
+    """How many images of this shape go through a network in one call: ``most``, fewer where they are large (55 of 224 x 224 pixels), since
+    what the layers make of them lies in memory."""
+    return max(1, min(most, MOST_NUMBERS // max(1, math.prod(row_shape))))
 
 
 @dataclass(frozen=True, eq=False)

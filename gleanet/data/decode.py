@@ -85,6 +85,8 @@ def decode(encoded: Encoded, where: str) -> Pixels:
 
 def as_rgb(image: Image.Image) -> Image.Image:
     """The decoded image in RGB."""
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")  # the same colours, without Pillow's advice to do so
     return image if image.mode == "RGB" else image.convert("RGB")
 
 

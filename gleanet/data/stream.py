@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from gleanet.core.errors import SettingsError
 from gleanet.core.host import cores
 from gleanet.core.lazy import Lazy, Rows
 from gleanet.data.crops import middle, random_box
@@ -36,9 +37,21 @@ Reader = Callable[[int, Picture], None]  # reads one image, by its row of the li
 
 
 def workers() -> int:
-    """Threads that decode: one for each core that this process may use, shared with the other processes of a ``torchrun`` here."""
-    here = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    return max(1, min(MOST_WORKERS, cores() // (int(here) if here.isdecimal() and int(here) else 1)))
+    """Threads that decode: $GLEANET_WORKERS, else one for each core that this process may use, shared with the other processes of a
+    ``torchrun`` on this machine.
+
+    Raises:
+        SettingsError: one of the variables is no number above 0.
+    """
+    chosen = _number("GLEANET_WORKERS", 0)
+    return chosen or max(1, min(MOST_WORKERS, cores() // _number("LOCAL_WORLD_SIZE", 1)))
+
+
+def _number(variable: str, default: int) -> int:
+    text = os.environ.get(variable, "")
+    if text and (not text.isdecimal() or not int(text)):
+        raise SettingsError(f"{variable} is {text!r}: it must be a number above 0, or not set")
+    return int(text) if text else default
 
 
 def stream(files: Listing, size: int) -> "Stream":
