@@ -50,7 +50,7 @@ class Unlike(DataError):
 
 
 @contextmanager
-def reading(encoded: Encoded, where: str, most: int = MAX_PIXELS) -> Iterator[Image.Image]:
+def reading(encoded: Encoded, where: str, most: int) -> Iterator[Image.Image]:
     """An image, or the file that holds it, open for decoding inside the block: at most ``most`` pixels of at most 8 bits a channel.
 
     Raises:
@@ -79,7 +79,7 @@ def decode(encoded: Encoded, where: str) -> Pixels:
     Raises:
         DataError: see :func:`reading`.
     """
-    with reading(encoded, where) as image:
+    with reading(encoded, where, MAX_PIXELS) as image:
         return np.asarray(as_rgb(image)).transpose(2, 0, 1)
 
 

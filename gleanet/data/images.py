@@ -60,11 +60,16 @@ class ImageSet:
         images = self.images.take(chosen) if isinstance(self.images, Lazy) else self.images[chosen]
         return ImageSet(images=images, labels=self.labels[chosen], classes=self.classes, name=self.name)
 
+    @property
+    def pixels(self) -> Pixels:
+        """All images, in memory: streamed ones are decoded for it."""
+        return self.images[:] if isinstance(self.images, Lazy) else self.images
+
     def in_memory(self, most: int) -> "ImageSet":
         """The same, its streamed images decoded once and for all where they take at most ``most`` bytes."""
         if not isinstance(self.images, Lazy) or int(np.prod(self.images.shape)) > most:
             return self
-        return replace(self, images=self.images[:])
+        return replace(self, images=self.pixels)
 
     def digest(self) -> str:
         """Hexadecimal SHA-256 of labels and pixels; of streamed images, of labels and the names of their files."""

@@ -25,7 +25,8 @@ def test_boxes_are_spread_as_by_plain_rejection() -> None:
     """Against the definition: draw area and shape until the box fits, then any place; deciles of each quantity agree."""
     width, height, n = 5000, 4000, 4000
     ours = np.array([random_box(width, height, np.random.default_rng(seed)) for seed in range(n)], dtype=float)
-    rng, reference = np.random.default_rng(9), []
+    rng = np.random.default_rng(9)
+    reference: list[tuple[float, float, float, float]] = []
     while len(reference) < n:
         area, shape = rng.uniform(0.08, 1) * width * height, math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
         w, h = math.sqrt(area * shape), math.sqrt(area / shape)
