@@ -136,8 +136,8 @@ def random_crop(encoded: Encoded, rng: np.random.Generator, flip: bool, out: Pic
         across, down = image.width / given_width, image.height / given_height
         with _its_turn(image):
             box = (left * across, top * down, (left + width) * across, (top + height) * down)
-            cut = np.asarray(as_rgb(image).resize((size, size), Image.Resampling.BILINEAR, box=box))
-        out[...] = cut[:, ::-1] if mirrored else cut
+            cut = as_rgb(image).resize((size, size), Image.Resampling.BILINEAR, box=box)
+        out[...] = np.asarray(cut.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if mirrored else cut)
 
 
 def _its_turn(image: Image.Image) -> AbstractContextManager[object]:
