@@ -40,7 +40,7 @@ from gleanet.data.listing import listing
 
 RESULT = Path(__file__).parent / "results" / "streaming.json"
 SIZES = ((500, 375), (375, 500), (500, 333), (400, 400), (640, 480), (300, 225))
-BATCH, SIDE, QUALITY = 64, 224, 92
+BATCH, SIDE, QUALITY = 64, 224, 97
 PIXELS = Preprocess()
 EPOCH = """
 import sys
