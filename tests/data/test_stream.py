@@ -155,6 +155,14 @@ def test_an_epoch_depends_on_seed_and_epoch_alone(train: ImageSet, monkeypatch: 
     assert not torch.equal(other[0][0], whole[0][0])
 
 
+def test_a_crop_is_drawn_anew_for_every_epoch_seed_and_place(train: ImageSet) -> None:
+    twice = train.subset([5, 5])
+    seen = [torch.stack([x for batch, _ in epoch(twice, 2, seed, number, augment=True, preprocess=P) for x in batch])
+            for seed, number in ((0, 0), (0, 1), (1, 0), (1, 1))]  # fmt: skip
+    crops = torch.cat(seen)
+    assert len({crop.numpy().tobytes() for crop in crops}) == 8
+
+
 def test_every_image_comes_once_and_with_its_label(train: ImageSet) -> None:
     """Without augmentation an epoch is the set in another order: compare with the middle of each image."""
     found = batches(train, augment=False)
