@@ -98,13 +98,14 @@ def test_a_broken_file_and_a_size_that_cannot_be_are_refused_in_one_line(gleanet
     photographs(tmp_path / "data" / "val", ("a", "b"), 2)
     bad = tmp_path / "data" / "train" / "b" / "0004.JPEG"
     bad.write_bytes(bad.read_bytes()[:300])
-    train = ("train", "resnet8", "--epochs", 1, "--batch-size", 4, "--lr", 0.01, "--out", tmp_path / "run")
-    done = gleanet(*train, "--data", tmp_path / "data")
+    train = ("train", "resnet8", "--epochs", 1, "--batch-size", 4, "--lr", 0.01, "--out")
+    done = gleanet(*train, tmp_path / "run", "--data", tmp_path / "data")
     assert done.returncode == 2
     assert f"gleanet: {bad} cannot be decoded" in done.stderr
-    done = gleanet(*train, "--data", "digits", "--image-size", 64)
+    done = gleanet(*train, tmp_path / "other", "--data", "digits", "--image-size", 64)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "--image-size is 64, the images of digits are 16x16" in done.stderr
-    done = gleanet(*train, "--data", "digits", "--image-size", 0)
+    done = gleanet(*train, tmp_path / "other", "--data", "digits", "--image-size", 0)
     assert "--image-size is 0: it must be 1 to 4096 pixels" in done.stderr
     assert not (tmp_path / "run" / "model.gleanet").exists()
+    assert not (tmp_path / "other").exists()
