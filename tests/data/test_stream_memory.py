@@ -44,16 +44,17 @@ def peak(folder: Path, size: int) -> float:
 
 
 @pytest.mark.parametrize(
-    ("size", "fewer", "more"),
-    [(96, 300, 1500), pytest.param(224, 600, 6000, marks=pytest.mark.slow)],
+    ("size", "fewer", "more", "noise"),
+    [(96, 300, 1500, 24), pytest.param(224, 600, 6000, 128, marks=pytest.mark.slow)],
     ids=["hundreds of small images", "thousands of large images"],
 )
-def test_peak_memory_does_not_grow_with_the_images(tmp_path: Path, size: int, fewer: int, more: int) -> None:
-    """Decoded, the further images would take 100 MiB (small) and 2.3 GiB (large). The fewer are enough for the allocator to settle."""
+def test_peak_memory_does_not_grow_with_the_images(tmp_path: Path, size: int, fewer: int, more: int, noise: int) -> None:
+    """Decoded, the further images would take 100 MiB (small) and 2.3 GiB (large). The fewer are enough for the allocator to settle, but
+    for how many batches are there at the same moment (``noise``, MiB; a batch of large ones is 19 MiB)."""
     for split, seed in (("train", 0), ("val", 1)):
         photographs(tmp_path / "files" / split, ("x",), 12, sides=(40, 120), seed=seed)
     peaks = []
     for n in (fewer, more):
         linked(tmp_path / "files", tmp_path / str(n), n)
         peaks.append(peak(tmp_path / str(n), size))
-    assert peaks[1] - peaks[0] < 24, peaks
+    assert peaks[1] - peaks[0] < noise, peaks
