@@ -43,7 +43,7 @@ def main() -> int:
     parser.add_argument("weights", type=Path)
     given = parser.parse_args()
     drawn = samples(load("cifar10-jpeg"), CALIBRATION, SELECTION, SEED)
-    arrays = [to_input(part.images, PIXELS) for part in (drawn.calibration, drawn.selection)]
+    arrays = [to_input(part.pixels, PIXELS) for part in (drawn.calibration, drawn.selection)]
     rows = [row for network in NETWORKS for row in of_network(network, given.weights / f"{network}-jpeg.pt", *arrays)]
     result = {
         "what": "SQNR of the logits, in dB, by the range of the activations",

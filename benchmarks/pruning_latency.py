@@ -52,7 +52,7 @@ METHODS: dict[str, tuple[str, Allocation]] = {
 def main() -> int:
     data = load("cifar10-jpeg")
     images = calibration(data.train, IMAGES, SEED)
-    batches = list(torch.split(torch.from_numpy(to_input(images.images, PIXELS)), 128))
+    batches = list(torch.split(torch.from_numpy(to_input(images.pixels, PIXELS)), 128))
     for name in sys.argv[2:] or ["resnet20", "resnet56"]:
         net = build(name, weights=Path(sys.argv[1]) / f"{name}-jpeg.pt").eval()
         with tempfile.TemporaryDirectory() as folder:

@@ -133,7 +133,7 @@ def accuracy(net: nn.Module, images: ImageSet) -> dict[str, Any]:
 def batches(case: Case, count: int = IMAGES, data: Dataset | None = None) -> list[tuple[Tensor, Tensor]]:
     images = calibration((data or case.data).train, count, SEED)
     parts = (images.subset(np.arange(at, min(at + 128, len(images)))) for at in range(0, len(images), 128))
-    return [(torch.from_numpy(to_input(part.images, PIXELS)), torch.from_numpy(part.labels)) for part in parts]
+    return [(torch.from_numpy(to_input(part.pixels, PIXELS)), torch.from_numpy(part.labels)) for part in parts]
 
 
 def unpruned(name: str, case: Case, store: Store) -> None:
@@ -234,8 +234,8 @@ def part_resnet56(weights: Path, store: Store) -> None:
 def part_original(weights: Path, store: Store) -> None:
     """The public network on the pixels it was trained for: few unseen images are at hand, and those of the training set beside them."""
     case_ = case("resnet56", weights / "resnet56-4bfd9763.th", "cifar-10-batches-py")
-    given = {image.tobytes() for image in calibration(case_.data.train, IMAGES, SEED).images}
-    rest = case_.data.train.subset(np.array([i for i, image in enumerate(case_.data.train.images) if image.tobytes() not in given]))
+    given = {image.tobytes() for image in calibration(case_.data.train, IMAGES, SEED).pixels}
+    rest = case_.data.train.subset(np.array([i for i, image in enumerate(case_.data.train.pixels) if image.tobytes() not in given]))
     sets = {"resnet56, test": case_.test, "resnet56, training images, not those of calibration": rest}
     for label, images in sets.items():
         unpruned(label, replace(case_, test=images), store)
@@ -263,7 +263,7 @@ def part_images(weights: Path, store: Store) -> None:
 def _digits() -> Iterator[tuple[Tensor, Tensor]]:
     """Scanned digits, enlarged: real images of quite another kind."""
     digits = calibration(load("digits").train, IMAGES, SEED)
-    x = nn.functional.interpolate(torch.from_numpy(to_input(digits.images, PIXELS)), size=32, mode="bilinear")
+    x = nn.functional.interpolate(torch.from_numpy(to_input(digits.pixels, PIXELS)), size=32, mode="bilinear")
     yield from zip(torch.split(x, 128), torch.split(torch.from_numpy(digits.labels), 128), strict=True)
 
 

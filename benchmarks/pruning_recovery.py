@@ -118,7 +118,7 @@ Pruned = tuple[float | None, nn.Module]
 def _before(method: str, base: nn.Module, data: Dataset, recipe: Recipe, seed: int) -> Pruned:
     images = calibration(data.train, IMAGES, seed)
     batches = [
-        (torch.from_numpy(to_input(part.images, PIXELS)), torch.from_numpy(part.labels))
+        (torch.from_numpy(to_input(part.pixels, PIXELS)), torch.from_numpy(part.labels))
         for part in (images.subset(np.arange(at, at + 128)) for at in range(0, IMAGES, 128))
     ]
     small = prune(base, EXAMPLE, flops=FLOPS, align=ALIGN, calibration=batches, seed=seed, **BEFORE[method])

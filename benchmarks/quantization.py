@@ -108,10 +108,10 @@ def prepared(network: str, weights: Path, rivals: Path, data: Dataset) -> Bench:
     """The float file, and the images as arrays, in memory and on disk."""
     drawn = samples(data, CALIBRATION, SELECTION, SEED)
     inputs: dict[str, NDArray[Any]] = {
-        "calibration": to_input(drawn.calibration.images, PIXELS),
-        "selection": to_input(drawn.selection.images, PIXELS),
+        "calibration": to_input(drawn.calibration.pixels, PIXELS),
+        "selection": to_input(drawn.selection.pixels, PIXELS),
         "selection_labels": drawn.selection.labels,
-        "test": to_input(data.test.images, PIXELS),
+        "test": to_input(data.test.pixels, PIXELS),
     }
     folder = WORK / network
     folder.mkdir(parents=True, exist_ok=True)

@@ -56,7 +56,7 @@ def main() -> int:
     data = load("cifar10-jpeg")
     drawn = samples(data, CALIBRATION, SELECTION, SEED)
     images = {"calibration": drawn.calibration, "selection": drawn.selection, "test": data.test}
-    arrays = {name: to_input(part.images, PIXELS) for name, part in images.items()}
+    arrays = {name: to_input(part.pixels, PIXELS) for name, part in images.items()}
     rows, sensitivities = [], []
     for network in given.networks:
         with tempfile.TemporaryDirectory() as folder:

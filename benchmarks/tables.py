@@ -18,6 +18,7 @@ import frameworks_tables
 import papers_page
 import pruning_tables
 import quantization_tables
+import streaming_tables
 
 from gleanet.core.records import Run, loads
 from gleanet.core.settings import command_line
@@ -62,13 +63,19 @@ def targets() -> dict[Path, str]:
         **quantization_tables.texts(),
         **activation_tables.texts(),
         **frameworks_tables.texts(),
+        **streaming_tables.texts(),
     }
     for name, content in blocks.items():
         evidence_text = block(evidence_text, name, content)
+    imagenet = ROOT / "docs" / "imagenet.md"
+    imagenet_text = imagenet.read_text(encoding="utf-8")
+    for name, content in streaming_tables.page_texts().items():
+        imagenet_text = block(imagenet_text, name, content)
     readme_text = block(readme.read_text(encoding="utf-8"), "main_job", f"{result_table(main_run)}\n\n{caption(main_run)}")
     return {
         readme: block(readme_text, "oneshot_summary", pruning_tables.oneshot_summary()),
         evidence: evidence_text,
+        imagenet: imagenet_text,
         ROOT / "docs" / "papers.md": papers_page.text(),
         ROOT / "docs" / "result.svg": picture(main_run),
     }

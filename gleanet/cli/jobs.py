@@ -30,6 +30,7 @@ BELOW_BAR = 3
 def shrink(
     model: Model = None,
     data: o.Data = None,
+    image_size: o.ImageSize = None,
     weights: o.Weights = None,
     flops: o.Flops = None,
     params: o.Params = None,
@@ -78,6 +79,7 @@ def shrink(
         settings = ShrinkSettings(
             model=o.required(model, "MODEL", "gleanet shrink resnet20 --weights FILE --data cifar10"),
             data=o.required(data, "--data", "name a data set, e.g. --data digits"),
+            image_size=image_size,
             weights=weights,
             activation=activation,
             fair_baseline=fair_baseline,
@@ -97,6 +99,7 @@ def shrink(
 def train(
     model: Model = None,
     data: o.Data = None,
+    image_size: o.ImageSize = None,
     weights: o.Weights = None,
     activation: Annotated[
         str | None,
@@ -126,6 +129,7 @@ def train(
         settings = TrainSettings(
             model=o.required(model, "MODEL", "gleanet train resnet8 --data digits"),
             data=o.required(data, "--data", "name a data set, e.g. --data digits"),
+            image_size=image_size,
             weights=weights,
             activation=activation,
             seed=seed,
@@ -143,6 +147,7 @@ def prune(
         str | None, typer.Argument(metavar="CHECKPOINT", help="A .gleanet file, or any MODEL together with --weights.")
     ] = None,
     data: o.Data = None,
+    image_size: o.ImageSize = None,
     weights: o.Weights = None,
     plan: Annotated[
         str | None,
@@ -191,6 +196,7 @@ def prune(
         settings = PruneSettings(
             model=o.required(model, "CHECKPOINT", "gleanet prune runs/base/model.gleanet --data digits --flops 0.5"),
             data=o.required(data, "--data", "name a data set, e.g. --data digits"),
+            image_size=image_size,
             weights=weights,
             plan=plan,
             in_training=in_training,

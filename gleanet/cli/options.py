@@ -40,6 +40,13 @@ Config = Annotated[
     Path | None, typer.Option(callback=_config, is_eager=True, help="TOML file with any of these options by name; the command line wins.")
 ]
 Data = Annotated[str | None, typer.Option(help="digits, cifar10, cifar100, a folder under $GLEANET_DATA, or a path.")]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(
+        help="Side of the images in pixels: a folder of image files with others is streamed and cut to it. Default: as the images are; "
+        "where they differ or do not fit into memory, as the network was made for."
+    ),
+]
 Weights = Annotated[str | None, typer.Option(help="Checkpoint to start from: a state dict (.th, .pt, .safetensors) or a .gleanet file.")]
 Out = Annotated[Path | None, typer.Option(help="Folder of this run. Default: runs/<date>-<model>-<short id>.")]
 Resume = Annotated[str | None, typer.Option(help="Go on with this run (its folder or id), with its settings.")]

@@ -59,6 +59,14 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def memory() -> int:
+    """Bytes of memory this process may use: the machine's, or its control group's limit where that is lower."""
+    total = int(psutil.virtual_memory().total)
+    limit = Path("/sys/fs/cgroup/memory.max")
+    text = limit.read_text().strip() if limit.is_file() else "max"
+    return min(total, int(text)) if text.isdigit() else total
+
+
 def machine() -> dict[str, Any]:
     """This machine as plain data: cpu, arch, cores, memory_gb (10^9 bytes), os, isa (list of names), gpu (name or None).
 
@@ -89,7 +97,7 @@ def _machine() -> dict[str, Any]:
         "cpu": " ".join((info.get("brand_raw") or _board() or platform.processor() or architecture).split()),
         "arch": architecture,
         "cores": cores(),
-        "memory_gb": round(_memory() / 1e9, 1),
+        "memory_gb": round(memory() / 1e9, 1),
         "os": _os(),
         "isa": isa_names(flags, architecture),
         "gpu": _gpu(),
@@ -104,14 +112,6 @@ def _version(*packages: str) -> str | None:
         except metadata.PackageNotFoundError:
             continue
     return None
-
-
-def _memory() -> int:
-    """Bytes of memory this process may use: the machine's, or its control group's limit where that is lower."""
-    total = int(psutil.virtual_memory().total)
-    limit = Path("/sys/fs/cgroup/memory.max")
-    text = limit.read_text().strip() if limit.is_file() else "max"
-    return min(total, int(text)) if text.isdigit() else total
 
 
 def _os() -> str:

@@ -15,6 +15,8 @@ Bound = Literal["flops", "params", "bytes", "latency"]
 Recycle = Literal["features", "similarity", "weights", "none"]
 Input = Literal["float", "uint8"]
 
+MOST_SIDE = 4096
+
 BOUNDS: dict[Bound, str] = {
     "flops": "the fraction of the MACs to keep, in (0, 1]",
     "params": "the fraction of the parameters to keep, in (0, 1]",
@@ -73,6 +75,7 @@ class TrainSettings:
 
     model: str
     data: str
+    image_size: int | None = None
     weights: str | None = None
     activation: str | None = None
     seed: int = 0
@@ -82,6 +85,7 @@ class TrainSettings:
 
     def __post_init__(self) -> None:
         check_common(self.seed, self.threads)
+        check_image_size(self.image_size)
         check_training(self.training)
         _within("--epochs", self.training.epochs, self.training.epochs > 0, "above 0")
 
@@ -95,6 +99,7 @@ class PruneSettings:
 
     model: str
     data: str
+    image_size: int | None = None
     weights: str | None = None
     plan: str | None = None
     in_training: bool = False
@@ -106,6 +111,7 @@ class PruneSettings:
 
     def __post_init__(self) -> None:
         check_common(self.seed, self.threads)
+        check_image_size(self.image_size)
         check_pruning(self.pruning, self.training)
         if self.in_training and self.training.epochs == 0:
             raise SettingsError("--in-training prunes while training goes on: it needs --epochs above 0")
@@ -145,6 +151,7 @@ class ShrinkSettings:
 
     model: str
     data: str
+    image_size: int | None = None
     weights: str | None = None
     activation: str | None = None
     fair_baseline: bool = False
@@ -158,6 +165,7 @@ class ShrinkSettings:
 
     def __post_init__(self) -> None:
         check_common(self.seed, self.threads)
+        check_image_size(self.image_size)
         check_pruning(self.pruning, self.training)
         _within("--max-drop", self.quantizing.max_drop, (self.quantizing.max_drop or 0) >= 0, "points of accuracy, 0 or more")
         if self.fair_baseline and self.training.epochs == 0:
@@ -168,6 +176,11 @@ def check_common(seed: int, threads: int) -> None:
     """Raise SettingsError on a seed or number of threads that no command can use."""
     _within("--seed", seed, 0 <= seed < 2**31, "0 to 2147483647")
     _within("--threads", threads, threads >= 1, "at least 1")
+
+
+def check_image_size(size: int | None) -> None:
+    """Raise SettingsError on a side that no network takes."""
+    _within("--image-size", size, size is None or 1 <= size <= MOST_SIDE, f"1 to {MOST_SIDE} pixels")
 
 
 def check_training(training: Training) -> None:

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -44,27 +45,57 @@ Encoded = bytes | Path
 Item = TypeVar("Item")
 
 
+class Unlike(DataError):
+    """Images that cannot lie in one array: of different sizes, or too large. Those of a folder can be streamed instead."""
+
+
+@contextmanager
+def reading(encoded: Encoded, where: str, most: int) -> Iterator[Image.Image]:
+    """An image, or the file that holds it, open for decoding inside the block: at most ``most`` pixels of at most 8 bits a channel.
+
+    Raises:
+        DataError: not an image, broken (whatever its decoder stumbles over), or with more than 8 bits a channel; ``where`` names it.
+        Unlike: too large.
+    """
+    try:
+        with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded, formats=FORMATS) as image:
+            if image.width * image.height > most:
+                raise Unlike(f"{where} has {image.width}x{image.height} pixels, more than {most:,}: resize the images first")
+            if image.mode not in MODES:
+                raise DataError(f"{where} has pixel type {image.mode}: convert the images to 8-bit RGB first")
+            yield image
+    except UnidentifiedImageError as error:
+        raise DataError(f"{where} is not an image of a known format ({', '.join(FORMATS)})") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise DataError(f"{where} has more than {most:,} pixels: resize the images first") from error
+    # Pillow's decoders raise whatever a malformed file makes them stumble over; SyntaxError is what its PNG reader raises.
+    except (OSError, ValueError, SyntaxError, IndexError, TypeError, OverflowError) as error:
+        raise DataError(f"{where} cannot be decoded: {' '.join(str(error).split())}") from error
+
+
 def decode(encoded: Encoded, where: str) -> Pixels:
     """One encoded image, or the file that holds it -> uint8 [3, H, W], RGB. Transparency is dropped, grey is repeated.
 
     Raises:
-        DataError: not an image, broken, too large, or with more than 8 bits a channel; ``where`` names it.
+        DataError: see :func:`reading`.
     """
-    try:
-        with Image.open(io.BytesIO(encoded) if isinstance(encoded, bytes) else encoded, formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise DataError(f"{where} has {image.width}x{image.height} pixels, more than {MAX_PIXELS:,}: resize the images first")
-            if image.mode not in MODES:
-                raise DataError(f"{where} has pixel type {image.mode}: convert the images to 8-bit RGB first")
-            rgb = image if image.mode == "RGB" else image.convert("RGB")
-            return np.asarray(rgb).transpose(2, 0, 1)
-    except UnidentifiedImageError as error:
-        raise DataError(f"{where} is not an image of a known format ({', '.join(FORMATS)})") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise DataError(f"{where} has more than {MAX_PIXELS:,} pixels: resize the images first") from error
-    # Pillow's decoders raise whatever a malformed file makes them stumble over; SyntaxError is what its PNG reader raises.
-    except (OSError, ValueError, SyntaxError, IndexError, TypeError, OverflowError) as error:
-        raise DataError(f"{where} cannot be decoded: {' '.join(str(error).split())}") from error
+    with reading(encoded, where, MAX_PIXELS) as image:
+        return np.asarray(as_rgb(image)).transpose(2, 0, 1)
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """The decoded image in RGB."""
+    if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        image = image.convert("RGBA")  # the same colours, without Pillow's advice to do so
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+@contextmanager
+def bombs_are_errors() -> Iterator[None]:
+    """Inside the block Pillow raises over images that it would only warn about, so that the error can say which one it was."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
 
 
 def decode_all(
@@ -77,14 +108,14 @@ def decode_all(
         name: row -> what to call that image in an error.
 
     Raises:
-        DataError: an image that cannot be decoded, or that differs in size from the first; no images.
+        DataError: an image that cannot be decoded; no images.
+        Unlike: an image that differs in size from the first, or is too large.
     """
     stream = iter(items)
     first = next(stream, None)
     if first is None:
         raise DataError(f"{what}: there are no images")
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)  # so that decode() can say which image it was
+    with bombs_are_errors():
         one = decode(first, name(0))
         shape = one.shape
         check_size(n, shape[1], shape[2], name(0))
@@ -96,7 +127,7 @@ def decode_all(
                 pixels = decode(item, name(row))
                 if pixels.shape != shape:
                     sizes = f"{pixels.shape[2]}x{pixels.shape[1]}, {name(0)} is {shape[2]}x{shape[1]}"
-                    raise DataError(f"{name(row)} is {sizes}: images must have one size, so resize or crop them all to one size first")
+                    raise Unlike(f"{name(row)} is {sizes}: images must have one size, so resize or crop them all to one size first")
                 images[row] = pixels
             return len(chunk)
 

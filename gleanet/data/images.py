@@ -1,17 +1,19 @@
-"""What a data set is once it is in memory: decoded pixels as uint8, labels as int64, and names."""
+"""What a data set is once it is loaded: pixels as uint8, decoded already or as they are asked for, labels as int64, and names."""
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gleanet.core.errors import DataError
+from gleanet.core.lazy import Lazy
 
 Pixels = NDArray[np.uint8]
 Labels = NDArray[np.int64]
 
-# Sets live in memory; anything larger is refused before memory is asked for (ImageNet at 64x64 is 15.7 GB and still fits).
+# What is decoded whole: anything larger is refused before memory is asked for (ImageNet at 64x64 is 15.7 GB and still fits).
 MAX_BYTES = 16 * 2**30
 
 
@@ -20,7 +22,8 @@ class ImageSet:
     """Labelled images of one size.
 
     Args:
-        images: uint8 [N, 3, H, W], RGB, 0 to 255, N > 0.
+        images: uint8 [N, 3, H, W], RGB, 0 to 255, N > 0; where they are too many for memory, an array that decodes them as they are asked
+            for, see :class:`gleanet.data.stream.Stream`. Slices and arrays of indices are pixels in memory either way.
         labels: int64 [N], each in [0, len(classes)).
         classes: class names in label order.
         name: what to call it beside a figure, e.g. "CIFAR-10 (JPEG q75) test".
@@ -29,7 +32,7 @@ class ImageSet:
         DataError: no images, arrays that do not fit together, or a label outside the classes (the first such row is named).
     """
 
-    images: Pixels
+    images: Pixels | Lazy
     labels: Labels
     classes: tuple[str, ...]
     name: str
@@ -48,13 +51,34 @@ class ImageSet:
         return len(self.images)
 
     def subset(self, indices: Sequence[int] | NDArray[np.integer]) -> "ImageSet":
-        """The images at ``indices`` [M], in that order, copied. Classes and name stay the same.
+        """The images at ``indices`` [M], in that order, copied unless they are streamed. Classes and name stay the same.
 
         Raises:
             DataError: ``indices`` is empty.
         """
         chosen = np.asarray(indices, dtype=np.int64)
-        return ImageSet(images=self.images[chosen], labels=self.labels[chosen], classes=self.classes, name=self.name)
+        images = self.images.take(chosen) if isinstance(self.images, Lazy) else self.images[chosen]
+        return ImageSet(images=images, labels=self.labels[chosen], classes=self.classes, name=self.name)
+
+    @property
+    def pixels(self) -> Pixels:
+        """All images, in memory: streamed ones are decoded for it."""
+        return self.images[:] if isinstance(self.images, Lazy) else self.images
+
+    def in_memory(self, most: int) -> "ImageSet":
+        """The same, its streamed images decoded once and for all where they take at most ``most`` bytes."""
+        if not isinstance(self.images, Lazy) or int(np.prod(self.images.shape)) > most:
+            return self
+        return replace(self, images=self.pixels)
+
+    def digest(self) -> str:
+        """Hexadecimal SHA-256 of labels and pixels; of streamed images, of labels and the names of their files."""
+        found = hashlib.sha256(np.ascontiguousarray(self.labels).data)
+        if isinstance(self.images, Lazy):
+            found.update(self.images.digest())
+        else:
+            found.update(np.ascontiguousarray(self.images).data)
+        return found.hexdigest()
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +134,7 @@ def check_size(n: int, height: int, width: int, where: str) -> None:
         raise DataError(f"{where}: {n:,} images of {width}x{height} need {gib:.1f} GiB of memory, {limit}")
 
 
-def size_text(images: Pixels) -> str:
+def size_text(images: Pixels | Lazy) -> str:
     """``images`` [N, 3, H, W] -> "WxH"."""
     return f"{images.shape[3]}x{images.shape[2]}"
 

@@ -11,17 +11,21 @@ from gleanet.data.folder import holds_class_folders, load_folder
 from gleanet.data.images import Dataset
 from gleanet.data.original import ORIGINALS, load_original
 from gleanet.data.parquet import load_parquet, parquet_files
+from gleanet.data.stream import USUAL_SIZE
 
 LAYOUTS_TEXT = "train.parquet and test.parquet, the official CIFAR files, or train/ and test/ with one folder per class"
 
 
-def load(name_or_path: str, *, progress: Progress = SILENT) -> Dataset:
-    """Load a data set whole, decoded, into memory.
+def load(name_or_path: str, *, image_size: int | None = None, usual_size: int = USUAL_SIZE, progress: Progress = SILENT) -> Dataset:
+    """Load a data set whole, decoded, into memory; a folder of image files that is too large for that, or has images of different sizes, is
+    streamed: see :func:`gleanet.data.folder.load_folder`.
 
     Args:
         name_or_path: ``digits`` (inside scikit-learn, needs no download), ``cifar10`` or ``cifar100`` (always the complete, original sets:
             from $GLEANET_DATA, the cache, or downloaded), the name of a folder in $GLEANET_DATA, or the path of a folder. A folder is
             recognised by what it holds: Parquet in the Hugging Face image layout, official CIFAR files, or class folders.
+        image_size: side of the images in pixels: class folders with others are streamed and cut to it. Data in other forms is as it is.
+        usual_size: the same where a folder must be streamed and ``image_size`` is None: what the network was made for.
 
     Raises:
         DataError: no such data set (those that exist are listed), a folder of unknown layout, a broken or incomplete file.
@@ -32,8 +36,11 @@ def load(name_or_path: str, *, progress: Progress = SILENT) -> Dataset:
     if name_or_path in ORIGINALS:
         return load_original(ORIGINALS[name_or_path], root, progress=progress)
     folder = _find(name_or_path, root)
+    name = folder.resolve().name
     try:
-        return _load_folder(folder, folder.resolve().name, progress)
+        if not _in_one_file(folder) and holds_class_folders(folder):
+            return load_folder(folder, name, image_size=image_size, usual_size=usual_size, progress=progress)
+        return _load_folder(folder, name, progress)
     except OSError as error:
         raise DataError(f"cannot read {folder}: {error.strerror or error}") from error
 
@@ -78,7 +85,11 @@ def _find(name_or_path: str, root: Path | None) -> Path:
 
 
 def _layout_known(folder: Path) -> bool:
-    return bool(parquet_files(folder) or layout_of(folder) or holds_class_folders(folder))
+    return _in_one_file(folder) or holds_class_folders(folder)
+
+
+def _in_one_file(folder: Path) -> bool:
+    return bool(parquet_files(folder) or layout_of(folder))
 
 
 def _load_folder(folder: Path, name: str, progress: Progress) -> Dataset:
@@ -87,7 +98,5 @@ def _load_folder(folder: Path, name: str, progress: Progress) -> Dataset:
     layout = layout_of(folder)
     if layout:
         return load_official(folder, name, layout)
-    if holds_class_folders(folder):
-        return load_folder(folder, name, progress=progress)
     content = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
     raise DataError(f"{folder} holds no data set that gleanet knows (found: {content}): expected {LAYOUTS_TEXT}")

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gleanet.core.errors import DataError, ModelError
+from gleanet.core.lazy import Array, rows_at_once
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Preprocess
 from gleanet.measure.metadata import read_metadata
@@ -17,10 +18,10 @@ from gleanet.measure.session import Session, StrPath
 
 def predict(
     path: StrPath | Candidate,
-    inputs: NDArray[Any],
+    inputs: Array,
     *,
     threads: int = 1,
-    batch_size: int = 250,
+    batch_size: int | None = None,
     runtime: str = DEFAULT,
     progress: Progress = SILENT,
 ) -> NDArray[np.float32]:
@@ -28,7 +29,7 @@ def predict(
 
     ``inputs`` are what the file takes: float32 (normalised) or uint8 (pixels); a file that takes [N, H, W, C] gets them turned. uint8
     pixels for a file that takes float are normalised as its metadata says. N need not be a multiple of the batch size; a file with a
-    fixed batch gets its last batch padded.
+    fixed batch gets its last batch padded. ``batch_size`` None: see :func:`gleanet.core.lazy.rows_at_once`.
 
     Raises:
         DataError: another type or image shape than the file takes, or no image.
@@ -53,10 +54,10 @@ class Answers:
 
 def answers(
     path: StrPath | Candidate,
-    inputs: NDArray[Any],
+    inputs: Array,
     *,
     threads: int = 1,
-    batch_size: int = 250,
+    batch_size: int | None = None,
     runtime: str = DEFAULT,
     progress: Progress = SILENT,
 ) -> Answers:
@@ -68,18 +69,18 @@ def answers(
     return Answers(found.argmax(axis=1), says_nothing(found))
 
 
-def _run(session: Session, inputs: NDArray[Any], batch_size: int, progress: Progress) -> Iterator[NDArray[np.float32]]:
+def _run(session: Session, inputs: Array, batch_size: int | None, progress: Progress) -> Iterator[NDArray[np.float32]]:
     with progress.task(f"Predict {session.path.name}", len(inputs), "images") as advance:
         for batch in logits_in_batches(session, inputs, batch_size):
             yield batch
             advance(len(batch))
 
 
-def logits_in_batches(session: Session, inputs: NDArray[Any], batch_size: int) -> Iterator[NDArray[np.float32]]:
+def logits_in_batches(session: Session, inputs: Array, batch_size: int | None) -> Iterator[NDArray[np.float32]]:
     """What the file gives for ``inputs``, [n, K] batch after batch (K = 1 where it is the class); see :func:`predict`."""
     check_images(session, inputs)
     preprocess = pixel_preprocess(session, inputs)
-    size = session.batch or batch_size
+    size = session.batch or batch_size or rows_at_once(inputs.shape[1:])
     for start in range(0, len(inputs), size):
         chunk = inputs[start : start + size]
         ready = as_taken(chunk, session.shape, preprocess).astype(session.dtype, copy=False)
@@ -108,7 +109,7 @@ def as_taken(images: NDArray[Any], shape: Sequence[int | None], preprocess: Prep
     return np.moveaxis(images, 1, -1) if turn else images
 
 
-def check_images(session: Session, inputs: NDArray[Any]) -> None:
+def check_images(session: Session, inputs: Array) -> None:
     """Raise DataError unless ``inputs`` have the rank, sizes and number that ``session`` takes, channels first or last."""
     if len(inputs) == 0:
         raise DataError(f"no images for {session.path}: give at least one")
@@ -127,7 +128,7 @@ def _last(shape: Sequence[int]) -> Sequence[int]:
     return (*shape[1:], *shape[:1]) if len(shape) == 3 else shape
 
 
-def pixel_preprocess(session: Session, inputs: NDArray[Any]) -> Preprocess | None:
+def pixel_preprocess(session: Session, inputs: Array) -> Preprocess | None:
     """How ``inputs`` must be normalised before ``session`` takes them; None when they are ready.
 
     Raises:

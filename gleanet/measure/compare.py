@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gleanet.core.errors import DataError
 from gleanet.core.host import cores
+from gleanet.core.lazy import Array
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Latency, Measurement
 from gleanet.core.stats import paired_change, wilson
@@ -25,7 +25,7 @@ from gleanet.measure.timing import latency
 def compare(
     paths: Sequence[StrPath | Candidate],
     *,
-    inputs: NDArray[Any] | None,
+    inputs: Array | None,
     labels: NDArray[np.int64] | None,
     baseline: StrPath | Candidate,
     batches: Sequence[int] = (1, 64),

@@ -59,6 +59,12 @@ class Session:
         """NHWC where the file has four dimensions and the last is one of 1, 3 or 4 channels while the second is not, else NCHW."""
         return "NHWC" if len(self.shape) == 4 and self.shape[3] in _CHANNELS and self.shape[1] not in _CHANNELS else "NCHW"
 
+    @property
+    def side(self) -> int | None:
+        """Side of the square images it takes, in pixels; None where the file leaves it open, or takes other images."""
+        sizes = self.shape[1:3] if self.layout == "NHWC" else self.shape[2:]
+        return sizes[0] if len(self.shape) == 4 and sizes[0] == sizes[1] else None
+
     def run(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Logits [N, K] float32 of ``images`` [N, ...] in the model's own input type.
 

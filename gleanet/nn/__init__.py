@@ -9,6 +9,7 @@ from gleanet.nn.beamish import area_factor as area_factor
 from gleanet.nn.beamish import beamish as beamish
 from gleanet.nn.building import build as build
 from gleanet.nn.building import check_classes as check_classes
+from gleanet.nn.building import input_size as input_size
 from gleanet.nn.checkpoint import Header as Header
 from gleanet.nn.checkpoint import is_checkpoint as is_checkpoint
 from gleanet.nn.checkpoint import load as load

@@ -59,6 +59,20 @@ def build(
     return net
 
 
+def input_size(name: str | Path, weights: str | Path | None = None) -> int | None:
+    """Side of the images that a network was made for, in pixels, as far as a built-in name or a file of ours tells; None where none does.
+
+    Raises:
+        CheckpointError: a file of ours that cannot be read.
+    """
+    for given in (name, weights):
+        if given is not None and is_builtin(str(given)):
+            return NETWORKS[str(given)].input_shape[1]
+        if given is not None and is_checkpoint(given):
+            return read_header(given).architecture.input_shape[1]
+    return None
+
+
 def check_classes(net: nn.Module, num_classes: int) -> None:
     """Run one blank image of the record's input shape and compare the number of logits.
 

@@ -11,10 +11,11 @@ from gleanet.core.comparison import Cell, Compared, SearchSettings
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Run
 from gleanet.core.settings import plain
-from gleanet.data import ImageSet, calibration, load
+from gleanet.data import ImageSet, calibration
 from gleanet.pipeline.activations import CELLS, mean_curve, summary
 from gleanet.pipeline.cells import Setting, cell, part_of
 from gleanet.pipeline.recording import described, recorded, saved_settings
+from gleanet.pipeline.subject import load_for
 from gleanet.report.figures import render_comparison
 
 MISH = "beamish(alpha=1,beta=1)"
@@ -35,7 +36,7 @@ def search(settings: SearchSettings | None, *, out: Path | None = None, resume: 
     """
     settings = settings or saved_settings(resume, "activations search", SearchSettings)
     with recorded("activations search", settings.model, plain(settings), out=out, resume=resume) as recorder:
-        data = load(settings.data, progress=progress)
+        data = load_for(settings.model, settings.weights, settings.data, progress=progress)
         train, validation = split(part_of(data.train, settings.train_images), settings.validation)
         recorder.update(data={**described(data), "trained on": len(train), "validated on": len(validation)})
         setting = Setting(settings.model, settings.weights, data, train, validation, settings.training, settings.device)

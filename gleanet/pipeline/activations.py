@@ -12,13 +12,13 @@ from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Curve, CurvePoint, Latency, Run
 from gleanet.core.settings import plain
 from gleanet.core.stats import mean_interval
-from gleanet.data import load
 from gleanet.measure.timing import latency
 from gleanet.nn.activations import activation, split_names
 from gleanet.nn.family import gain
 from gleanet.pipeline.cells import Setting, cell, part_of, slug
 from gleanet.pipeline.files import export
 from gleanet.pipeline.recording import described, recorded, saved_settings
+from gleanet.pipeline.subject import load_for
 from gleanet.report.figures import render_comparison
 
 CELLS = "cells"
@@ -41,7 +41,7 @@ def compare(settings: CompareSettings | None, *, out: Path | None = None, resume
     settings = settings or saved_settings(resume, "activations compare", CompareSettings)
     names = split_names(",".join(settings.activations))
     with recorded("activations compare", settings.model, plain(settings), out=out, resume=resume) as recorder:
-        data = load(settings.data, progress=progress)
+        data = load_for(settings.model, settings.weights, settings.data, progress=progress)
         train = part_of(data.train, settings.train_images)
         recorder.update(data={**described(data), "trained on": len(train)})
         setting = Setting(settings.model, settings.weights, data, train, data.test, settings.training, settings.device)

@@ -4,6 +4,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,17 @@ import torch
 from numpy.typing import NDArray
 
 from gleanet.core.errors import BadInput, ModelError, SettingsError
+from gleanet.core.lazy import Array
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Measurement, Preprocess, Row, Run
 from gleanet.core.settings import QuantizeSettings, plain
-from gleanet.data import Dataset, ImageSet, load, to_input
+from gleanet.data import Dataset, ImageSet, as_input, load, to_input
 from gleanet.export import Batch, Exported, Input, Layout, Output, export_onnx, reform_file
 from gleanet.measure import Candidate, compare, open_session, read_metadata
 from gleanet.measure.runtimes import DEFAULT, select
 from gleanet.nn import architecture_of, build
 from gleanet.pipeline.recording import TRIALS, described, done_already, recorded, saved_settings
-from gleanet.pipeline.subject import BATCH, in_batches, samples
+from gleanet.pipeline.subject import BATCH, judging, load_for, samples
 from gleanet.quantize import quantize
 
 RANDOM_IMAGES = 64
@@ -54,7 +56,7 @@ def export(
         SettingsError: an ONNX file with ``weights``, or without any form to bring it into.
         ExportError: the file does not compute what its source computes; nothing is written then.
     """
-    pixels = load(data, progress=progress).test.images[:64] if data is not None else None
+    pixels = None if data is None else _load(source, weights, data, progress).test.images[:64]
     if Path(source).suffix == ".onnx":
         if weights is not None:
             raise SettingsError(f"--weights belongs to a network: {source} has its own")
@@ -80,9 +82,9 @@ def export(
 class _Images:
     """What quantization looks at: calibration, selection and test images as the file takes them."""
 
-    calibration: list[NDArray[Any]]
-    selection: Iterable[tuple[NDArray[Any], NDArray[np.int64]]]
-    test: tuple[NDArray[Any], NDArray[np.int64]] | None
+    calibration: Iterable[NDArray[Any]]
+    selection: Iterable[tuple[Array, NDArray[np.int64]]]
+    test: tuple[Array, NDArray[np.int64]] | None
     data: Dataset | None
 
 
@@ -146,20 +148,23 @@ def quantize_file(
 
 def _real_images(source: Path, settings: QuantizeSettings, progress: Progress) -> _Images:
     assert settings.data is not None
-    data = load(settings.data, progress=progress)
+    data = _load(str(source), None, settings.data, progress)
     drawn = samples(data, settings.quantizing.calibration, settings.quantizing.selection, settings.seed)
     calibration, test = (_as_input(source, part) for part in (drawn.calibration, data.test))
+    parts, look = (drawn.selection, drawn.reserve), len(drawn.selection)
     return _Images(
         calibration=_split(calibration),
-        selection=(batch for part in (drawn.selection, drawn.reserve) if part is not None for batch in _labelled(source, part)),
+        selection=(batch for part in parts if part is not None for batch in judging(part, partial(_as_input, source), look)),
         test=(test, data.test.labels),
         data=data,
     )
 
 
-def _labelled(source: Path, images: ImageSet) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
-    for part in in_batches(images):
-        yield _as_input(source, part), part.labels
+def _load(model: str, weights: str | None, data: str, progress: Progress) -> Dataset:
+    """A data set; class folders are cut to the size that an ONNX file fixes."""
+    if Path(model).suffix != ".onnx" or not Path(model).is_file():
+        return load_for(model, weights, data, progress=progress)
+    return load(data, image_size=open_session(model).side, progress=progress)
 
 
 def _random_images(source: Path, settings: QuantizeSettings) -> _Images:
@@ -172,16 +177,16 @@ def _random_images(source: Path, settings: QuantizeSettings) -> _Images:
     return _Images(_split(images), list(zip(_split(images), _split(labels), strict=True)), None, None)
 
 
-def _split(array: NDArray[Any]) -> list[NDArray[Any]]:
-    return [array[start : start + BATCH] for start in range(0, len(array), BATCH)]
+def _split(array: Array) -> Iterator[NDArray[Any]]:
+    return (array[start : start + BATCH] for start in range(0, len(array), BATCH))
 
 
-def _as_input(file: Path, images: ImageSet) -> NDArray[Any]:
+def _as_input(file: Path, images: ImageSet) -> Array:
     """Images as an ONNX file takes them: pixels for uint8, else normalised as its metadata says, else as ImageNet networks expect."""
     if open_session(file).dtype == np.uint8:
         return images.images
     preprocess = read_metadata(file).preprocess or Preprocess()
-    return to_input(images.images, replace(preprocess, layout="NCHW"))  # whoever runs the file turns images where it takes NHWC
+    return as_input(images, replace(preprocess, layout="NCHW"))  # whoever runs the file turns images where it takes NHWC
 
 
 def measure(
@@ -211,9 +216,9 @@ def measure(
     if (data is None) != random_data:
         raise BadInput("measure needs --data D for accuracy, or --random-data for structure and timing only; one of them")
     runtimes = select(runtime)
-    test = load(data, progress=progress).test if data is not None else None
     with tempfile.TemporaryDirectory() as folder:
         onnx = [_as_onnx(name, Path(folder) / f"{index}.onnx") for index, name in enumerate(files)]
+        test = None if data is None else _load(str(onnx[0]), None, data, progress).test
         inputs = None if test is None else test.images if all(_knows_pixels(file) for file in onnx) else _as_input(onnx[0], test)
         candidates = [Candidate(path, name) for path in onnx for name in runtimes]
         measured = compare(

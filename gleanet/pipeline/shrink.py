@@ -3,16 +3,15 @@
 import copy
 import itertools
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
 from gleanet.core.files import write_bytes
+from gleanet.core.lazy import Array
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Curve, LatencyTable, Row, Run, dumps, loads
 from gleanet.core.settings import ShrinkSettings, plain
@@ -23,7 +22,7 @@ from gleanet.measure import compare
 from gleanet.nn import load, save
 from gleanet.pipeline.planning import planned, without_times
 from gleanet.pipeline.recording import TRIALS, Recorder, described, done_already, recorded, saved_settings
-from gleanet.pipeline.subject import Samples, Subject, in_batches, samples, subject
+from gleanet.pipeline.subject import Samples, Subject, in_batches, judging, samples, subject
 from gleanet.pipeline.train import recipe_of, taught
 from gleanet.prune import WITHIN, Plan, carry_out, find_groups
 from gleanet.quantize import METHODS, SHORTLIST, USUAL_DROP, Choice, quantize
@@ -33,6 +32,7 @@ _PLANNED = (
     "criterion", "allocation", "bound", "target", "macs_before", "macs_after", "params_before", "params_after", "bytes_before",
     "bytes_after", "ms_before", "ms_after", "measured",
 )  # fmt: skip
+CHECKED = 64  # test images on which an exported file is compared with its network
 STEPS = "steps"  # folder of what lies between base and model: kept, because rows of the table point to it
 
 
@@ -177,20 +177,21 @@ def _fine_tune(job: _Job, net: nn.Module, name: str) -> tuple[nn.Module, Curve]:
 
 
 def _export(job: _Job, net: nn.Module, path: Path) -> None:
-    images = job.subject.data.test.images[:64]
-    check = images if job.settings.input == "uint8" else job.subject.inputs(job.subject.data.test.subset(np.arange(len(images))))
+    test = job.subject.data.test
+    check = _inputs(job, test.subset(np.arange(min(CHECKED, len(test)))))[:]
     export_onnx(net, job.subject.example, path, input=job.settings.input, check=check)
 
 
 def _quantize(job: _Job) -> Choice:
     setting, images = job.settings.quantizing, job.samples.calibration
-    bar = setting.max_drop
+    bar, look = setting.max_drop, len(job.samples.selection)
+    parts = (job.samples.selection, job.samples.reserve)
     calibrate = images.subset(np.arange(min(setting.calibration, len(images))))
     return quantize(
         job.path("model.onnx"),
-        calibration=[x for x, _ in _batches(job, calibrate)],
-        evaluate=itertools.chain(_batches(job, job.samples.selection), _batches(job, job.samples.reserve)),
-        look=len(job.samples.selection),
+        calibration=(_inputs(job, part)[:] for part in in_batches(calibrate)),
+        evaluate=itertools.chain.from_iterable(judging(part, lambda each: _inputs(job, each), look) for part in parts if part is not None),
+        look=look,
         method=_methods(job),
         max_drop=None if bar is None or bar >= USUAL_DROP else bar,  # a wide bar is for the whole chain: it is judged at its end
         out=job.path("model.int8.onnx"),
@@ -210,12 +211,7 @@ def _methods(job: _Job) -> str:
     return ",".join(name for name in SHORTLIST if not METHODS[name].pad and not METHODS[name].float_head)
 
 
-def _batches(job: _Job, images: ImageSet | None) -> Iterator[tuple[NDArray[Any], NDArray[np.int64]]]:
-    for part in [] if images is None else in_batches(images):
-        yield _inputs(job, part), part.labels
-
-
-def _inputs(job: _Job, images: ImageSet) -> NDArray[Any]:
+def _inputs(job: _Job, images: ImageSet) -> Array:
     """Images as the exported files take them."""
     return images.images if job.settings.input == "uint8" else job.subject.inputs(images)
 

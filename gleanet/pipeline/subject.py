@@ -1,6 +1,6 @@
 """What a command works on: a network, the data it is judged by, and the device."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,13 +9,17 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gleanet.core.errors import ModelError, SettingsError
-from gleanet.core.progress import Progress
+from gleanet.core.lazy import Array, Lazy
+from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Preprocess
 from gleanet.core.settings import Device, PruneSettings, ShrinkSettings, TrainSettings
-from gleanet.data import Dataset, ImageSet, calibration, load, to_input
-from gleanet.nn import architecture_of, build, set_architecture
+from gleanet.data import USUAL_SIZE, Dataset, ImageSet, as_input, calibration, load, to_input
+from gleanet.data.images import size_text
+from gleanet.data.loader import AT_ONCE
+from gleanet.nn import architecture_of, build, input_size, set_architecture
 
 BATCH = 128
+KEPT = 2**29  # bytes
 RESERVE = 20_000  # where 2 % of the answers differ, the interval is then 1.96 sqrt(0.02 / 20,000) = 0.2 points to either side
 
 
@@ -35,9 +39,9 @@ class Subject:
     def example(self) -> torch.Tensor:
         return torch.zeros(1, *self.data.test.images.shape[1:], device=self.device)
 
-    def inputs(self, images: ImageSet) -> NDArray[np.float32]:
-        """Images as the network takes them, float32 [N, 3, H, W]."""
-        return to_input(images.images, self.preprocess)
+    def inputs(self, images: ImageSet) -> NDArray[np.float32] | Lazy:
+        """Images as the network takes them, float32 [N, 3, H, W]; many large ones are computed as they are asked for."""
+        return as_input(images, self.preprocess)
 
     def batches(self, images: ImageSet) -> list[torch.Tensor]:
         """The same in batches on the device."""
@@ -46,7 +50,7 @@ class Subject:
     def labelled(self, images: ImageSet) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """The same in batches on the device, each with its labels int64 [B]."""
         return [
-            (torch.from_numpy(to_input(part.images, self.preprocess)).to(self.device), torch.from_numpy(part.labels).to(self.device))
+            (torch.from_numpy(to_input(part.images[:], self.preprocess)).to(self.device), torch.from_numpy(part.labels).to(self.device))
             for part in in_batches(images)
         ]
 
@@ -55,10 +59,18 @@ class Subject:
         return [*(self.labelled(images) if criterion == "taylor" else self.batches(images))]
 
 
-def in_batches(images: ImageSet) -> Iterator[ImageSet]:
-    """Consecutive parts of at most ``BATCH`` images."""
-    for start in range(0, len(images), BATCH):
-        yield images.subset(np.arange(start, min(start + BATCH, len(images))))
+def in_batches(images: ImageSet, size: int = BATCH) -> Iterator[ImageSet]:
+    """Consecutive parts of at most ``size`` images."""
+    for start in range(0, len(images), size):
+        yield images.subset(np.arange(start, min(start + size, len(images))))
+
+
+def judging(images: ImageSet, taken: Callable[[ImageSet], Array], look: int) -> Iterator[tuple[Array, NDArray[np.int64]]]:
+    """Batches of images with labels, as an exported file takes them (``taken``), for those who compare methods on ``look`` images at a
+    time and keep them: where that would take much memory, the images of a look are computed as they are asked for."""
+    light = isinstance(images.images, np.ndarray) and 4 * images.images.size <= AT_ONCE
+    for part in in_batches(images, BATCH if light else look):
+        yield taken(part), part.labels
 
 
 def subject(settings: ShrinkSettings | TrainSettings | PruneSettings, *, activation: str | None = None, progress: Progress) -> Subject:
@@ -66,11 +78,19 @@ def subject(settings: ShrinkSettings | TrainSettings | PruneSettings, *, activat
 
     Raises:
         DataError, ModelError, CheckpointError: see :func:`gleanet.data.load` and :func:`gleanet.nn.build`.
-        SettingsError: a GPU is asked for and there is none.
+        SettingsError: a GPU is asked for and there is none, or another image size than data has that cannot be cut to it.
     """
-    where = pick_device(settings.device)
-    dataset = load(settings.data, progress=progress)
+    where, size = pick_device(settings.device), settings.image_size
+    dataset = load_for(settings.model, settings.weights, settings.data, image_size=size, progress=progress)
+    if size is not None and dataset.test.images.shape[2:] != (size, size):
+        given = f"the images of {dataset.name} are {size_text(dataset.test.images)}"
+        raise SettingsError(f"--image-size is {size}, {given}: only images in folders, a file each, are cut to another size")
     return Subject(network(settings.model, settings.weights, dataset, activation, settings.seed).to(where), dataset, where)
+
+
+def load_for(model: str, weights: str | None, data: str, *, image_size: int | None = None, progress: Progress = SILENT) -> Dataset:
+    """A data set; a folder that must be streamed is cut to the size that the network was made for. Raises as :func:`subject`."""
+    return load(data, image_size=image_size, usual_size=input_size(model, weights) or USUAL_SIZE, progress=progress)
 
 
 def network(model: str, weights: str | None, dataset: Dataset, activation: str | None, seed: int) -> nn.Module:
@@ -115,6 +135,7 @@ class Samples:
 
 def samples(data: Dataset, calibrate: int, select: int, seed: int) -> Samples:
     """Draw images for calibration (unlabelled use) and for choosing among methods, from the training set; the test set stays untouched.
+    Streamed ones are decoded once, as far as they take at most half a gigabyte.
 
     Where the training set is small, calibration takes at most half of it.
     """
@@ -125,4 +146,5 @@ def samples(data: Dataset, calibrate: int, select: int, seed: int) -> Samples:
     end = min(cut + select, len(drawn))
     chosen = np.arange(cut, end) if end > cut else np.arange(cut)
     reserve = drawn.subset(np.arange(end, len(drawn))) if end < len(drawn) else None
-    return Samples(drawn.subset(np.arange(cut)), drawn.subset(chosen), reserve)
+    first_part, second = (drawn.subset(rows).in_memory(KEPT) for rows in (np.arange(cut), chosen))
+    return Samples(first_part, second, reserve)

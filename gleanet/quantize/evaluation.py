@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from gleanet.core.errors import DataError, SettingsError
 from gleanet.core.host import cores
+from gleanet.core.lazy import Array
 from gleanet.core.progress import SILENT, Progress
 from gleanet.measure.accuracy import predict
 from gleanet.measure.runtimes import Candidate
@@ -20,7 +21,7 @@ from gleanet.quantize.prepare import labelled
 class Block:
     """Images [N, ...], labels [N] int64, and the logits [N, K] float32 of the float model."""
 
-    images: NDArray[Any]
+    images: Array
     labels: NDArray[np.int64]
     logits: NDArray[np.float32]
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from gleanet.core.errors import StoreError
 from gleanet.core.files import write_bytes
+from gleanet.core.lazy import Lazy
 from gleanet.core.records import LayerSensitivity, RepairStep, Trial, dumps, loads
 from gleanet.measure.runtime import serialize
 from gleanet.quantize.methods import Method
@@ -44,7 +45,7 @@ def opened(folder: Path, source: Source) -> None:
     first, mark = source.evaluation.first, folder / MARK
     digest = hashlib.sha256(serialize(source.model))
     for array in (source.samples, first.images, first.labels, first.logits):
-        digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(array.digest() if isinstance(array, Lazy) else np.ascontiguousarray(array).tobytes())
     digest.update(dumps(source.statistics.records()))
     found = mark.read_bytes() if mark.is_file() else b""
     if found != digest.digest():

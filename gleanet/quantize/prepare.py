@@ -14,6 +14,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from gleanet.core.errors import DataError, ModelError, QuantizationError
+from gleanet.core.lazy import Array, Lazy
 from gleanet.measure.activations import rewrite_activations
 from gleanet.measure.graph import sub_graphs, without_functions
 from gleanet.measure.inspect import training_nodes
@@ -221,24 +222,26 @@ def images_of(batches: Iterable[Any]) -> Iterator[NDArray[Any]]:
         yield as_array(batch[0] if isinstance(batch, tuple | list) else batch)
 
 
-def labelled(batches: Iterable[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """All images [N, ...] and labels [N] int64 of an iterable of (images, labels).
+def labelled(batches: Iterable[Any]) -> tuple[Array, NDArray[np.int64]]:
+    """All images [N, ...] and labels [N] int64 of an iterable of (images, labels). A single batch may be computed as it is asked for.
 
     Raises:
         DataError: a batch without labels, counts that differ, or no image at all.
     """
-    images, labels = [], []
+    images: list[Array] = []
+    labels: list[NDArray[np.int64]] = []
     for batch in batches:
         if not isinstance(batch, tuple | list) or len(batch) != 2:
             raise DataError(f"evaluation needs (images, labels) batches, got {type(batch).__name__}")
-        x, y = as_array(batch[0]), as_array(batch[1]).astype(np.int64).reshape(-1)
+        x, y = batch[0] if isinstance(batch[0], Lazy) else as_array(batch[0]), as_array(batch[1]).astype(np.int64).reshape(-1)
         if len(x) != len(y):
             raise DataError(f"{len(x)} images but {len(y)} labels in an evaluation batch")
         images.append(x)
         labels.append(y)
     if not sum(len(y) for y in labels):
         raise DataError("no evaluation images: give at least one batch")
-    return np.concatenate(images), np.concatenate(labels)
+    whole = images[0] if len(images) == 1 else np.concatenate([np.asarray(part) for part in images])
+    return whole, np.concatenate(labels)
 
 
 def as_array(value: Any) -> NDArray[Any]:

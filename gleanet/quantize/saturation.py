@@ -17,6 +17,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from gleanet.core.lazy import Array
 from gleanet.core.stats import sqnr_db
 from gleanet.measure.accuracy import as_taken, logits_in_batches, pixel_preprocess
 from gleanet.measure.runtime import StrPath, open_session, read_model, session_in_memory
@@ -54,7 +55,7 @@ class Layer:
     weights: NDArray[Any]
 
 
-def saturated_layers(file: StrPath, images: NDArray[Any]) -> tuple[str, ...]:
+def saturated_layers(file: StrPath, images: Array) -> tuple[str, ...]:
     """Names of the layers that give other integers on this CPU than the file says, each fed what the file says.
 
     Args:
@@ -128,7 +129,7 @@ def _outputs_first(node: onnx.NodeProto, weights: NDArray[Any]) -> NDArray[Any]:
     return weights if node.op_type == "Conv" or transposed else weights.T
 
 
-def _values(model: onnx.ModelProto, names: list[str], images: NDArray[Any], file: StrPath) -> dict[str, NDArray[Any]]:
+def _values(model: onnx.ModelProto, names: list[str], images: Array, file: StrPath) -> dict[str, NDArray[Any]]:
     """What these tensors hold when the file is run as it is written."""
     watched = onnx.ModelProto()
     watched.CopyFrom(model)
@@ -138,7 +139,7 @@ def _values(model: onnx.ModelProto, names: list[str], images: NDArray[Any], file
     session = session_in_memory(watched, optimize=False)
     given = open_session(file)
     count = given.batch or LAYER_PROBE
-    few = np.resize(images, (count, *images.shape[1:])) if len(images) < count else images[:count]
+    few = np.resize(images[:], (count, *images.shape[1:])) if len(images) < count else images[:count]
     preprocess = pixel_preprocess(given, few)
     ready = as_taken(few, given.shape, preprocess).astype(given.dtype, copy=False)
     (entry,) = session.get_inputs()

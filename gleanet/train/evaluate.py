@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gleanet.core.errors import ModelError
+from gleanet.core.lazy import Lazy, rows_at_once
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Preprocess
 from gleanet.data import to_input
@@ -14,9 +15,9 @@ from gleanet.nn.modes import mode
 
 def predict(
     model: nn.Module,
-    images: NDArray[np.uint8],
+    images: NDArray[np.uint8] | Lazy,
     preprocess: Preprocess,
-    batch_size: int = 250,
+    batch_size: int | None = None,
     progress: Progress = SILENT,
 ) -> NDArray[np.float32]:
     """Logits of every image, in evaluation mode and without gradients; the network's mode is put back.
@@ -25,7 +26,7 @@ def predict(
         model: any classifier, on any device.
         images: uint8 [N, 3, H, W].
         preprocess: how pixels become its input.
-        batch_size: images a call.
+        batch_size: images a call; None: see :func:`gleanet.core.lazy.rows_at_once`.
         progress: told about every batch.
 
     Returns:
@@ -34,12 +35,12 @@ def predict(
     Raises:
         ModelError: the network does not accept these images.
     """
-    device = device_of(model)
+    device, size = device_of(model), batch_size or rows_at_once(images.shape[1:])
     parts = []
     try:
         with mode(model, training=False), torch.inference_mode(), progress.task("Evaluate", len(images), "images") as advance:
-            for start in range(0, len(images), batch_size):
-                batch = torch.from_numpy(to_input(images[start : start + batch_size], preprocess))
+            for start in range(0, len(images), size):
+                batch = torch.from_numpy(to_input(images[start : start + size], preprocess))
                 logits = model(batch.to(device, memory_format=torch.channels_last))
                 parts.append(logits.float().cpu().numpy())
                 advance(len(batch))

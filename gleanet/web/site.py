@@ -14,6 +14,7 @@ from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Run
 from gleanet.core.store import RunFolder, find
 from gleanet.data import Dataset, load
+from gleanet.measure import open_session
 from gleanet.web.models import WebModel, web_model
 from gleanet.web.ortweb import FILES, OrtWeb
 from gleanet.web.samples import Sample, draw_samples
@@ -62,7 +63,7 @@ def make_site(which: str | Path, ort: OrtWeb, *, float_file: Path | None = None,
     if quantized is None:
         raise BadInput(f"{folder.folder} has no {INT8} to compare: a run of `gleanet shrink` or `gleanet quantize` leaves one")
     plain = _float(folder, run, float_file)
-    data, notes = _data(run, progress)
+    data, notes = _data(run, open_session(plain).side, progress)
     size = None if data is None else (data.test.images.shape[2], data.test.images.shape[3])
     models = [web_model(path, size) for path in (plain, quantized)]
     _check_pair(models)
@@ -100,13 +101,14 @@ def _float(folder: RunFolder, run: Run, given: Path | None) -> Path:
     return found
 
 
-def _data(run: Run, progress: Progress) -> tuple[Dataset | None, tuple[str, ...]]:
-    """The run's data set; None, with the reason, where it has none or it is not here: the page then takes dropped images only."""
+def _data(run: Run, image_size: int | None, progress: Progress) -> tuple[Dataset | None, tuple[str, ...]]:
+    """The run's data set, streamed images cut to ``image_size``; None, with the reason, where it has none or it is not here: the page then
+    takes dropped images only."""
     name = run.settings.get("data")
     if not isinstance(name, str):
         return None, ("The run has no data set, so the page has no samples: drop images on it.",)
     try:
-        return load(name, progress=progress), ()
+        return load(name, image_size=image_size, progress=progress), ()
     except DataError as error:
         return None, (f"The page has no samples, drop images on it: {error}",)
 

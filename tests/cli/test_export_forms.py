@@ -27,7 +27,7 @@ def test_the_chosen_file_as_a_camera_wants_it(gleanet: Gleanet, shrunk: Shrunk, 
     assert json.loads(done.stdout) == {"file": str(camera), "bytes": camera.stat().st_size, "max_abs_diff": 0.0, "input": "uint8"}
     test = gn.load_data("digits").test
     session = ort.InferenceSession(str(camera))
-    found = [session.run(None, {"input": image.transpose(1, 2, 0)[None]})[0] for image in test.images]
+    found = [session.run(None, {"input": image.transpose(1, 2, 0)[None]})[0] for image in test.pixels]
     expected = predict(source, test.images).argmax(axis=1)
     assert np.array_equal(np.concatenate(found), expected)
     measured = gleanet("measure", source, camera, "--data", "digits", "--json")

@@ -11,7 +11,7 @@ def test_subset_keeps_the_asked_order() -> None:
     part = images.subset([7, 2, 7])
     assert len(part) == 3
     assert part.labels.tolist() == [7, 2, 7]
-    np.testing.assert_array_equal(part.images, images.images[[7, 2, 7]])
+    np.testing.assert_array_equal(part.pixels, images.pixels[[7, 2, 7]])
 
 
 @pytest.mark.parametrize("label", [-1, 3])

@@ -27,7 +27,7 @@ def _same(a: list[tuple[torch.Tensor, torch.Tensor]], b: list[tuple[torch.Tensor
 
 
 def test_input_is_the_definition_in_float64() -> None:
-    images = image_set(7).images
+    images = image_set(7).pixels
     mean, std = (np.array(values).reshape(1, 3, 1, 1) for values in (P.mean, P.std))
     x = to_input(images, P)
     assert x.dtype == np.float32
@@ -38,7 +38,7 @@ def test_input_is_the_definition_in_float64() -> None:
 
 def test_every_way_to_input_gives_the_same_bits() -> None:
     images = image_set(50)
-    whole = to_input(images.images, P)
+    whole = to_input(images.pixels, P)
     batches = list(eval_batches(images, 16, P))
     assert [len(x) for x, _ in batches] == [16, 16, 16, 2]
     assert all(x.is_contiguous(memory_format=torch.channels_last) and x.dtype == torch.float32 for x, _ in batches)
@@ -52,20 +52,20 @@ def test_every_way_to_input_gives_the_same_bits() -> None:
 def test_an_unusable_preprocess_is_refused_at_once(wrong: dict[str, object]) -> None:
     preprocess = replace(P, **wrong)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="preprocess"):
-        to_input(image_set(2).images, preprocess)
+        to_input(image_set(2).pixels, preprocess)
     with pytest.raises(SettingsError, match="preprocess"):
         epoch(image_set(2), 2, 0, 0, augment=False, preprocess=preprocess)
 
 
 def test_an_epoch_is_every_image_once() -> None:
     images = image_set(50)
-    images.images[:, 0, 0, 0] = np.arange(50)
+    images.pixels[:, 0, 0, 0] = np.arange(50)
     batches = list(epoch(images, 16, 3, 0, augment=False, preprocess=IDENTITY))
     assert [len(y) for _, y in batches] == [16, 16, 16, 2]
     order = torch.cat([x[:, 0, 0, 0] for x, _ in batches]).long().numpy()
     assert sorted(order) == list(range(50))
     assert order.tolist() != list(range(50))
-    np.testing.assert_array_equal(torch.cat([x for x, _ in batches]).numpy(), images.images[order])
+    np.testing.assert_array_equal(torch.cat([x for x, _ in batches]).numpy(), images.pixels[order])
     np.testing.assert_array_equal(torch.cat([y for _, y in batches]).numpy(), images.labels[order])
     assert all(x.is_contiguous(memory_format=torch.channels_last) and x.dtype == torch.float32 for x, _ in batches)
 
@@ -92,7 +92,7 @@ def test_an_epoch_taken_up_again_goes_on_with_the_same_batches(start: int) -> No
 def test_augmentation_differs_between_batches_and_epochs() -> None:
     """One picture for all images: what differs is the augmentation."""
     images = image_set(48)
-    images.images[:] = images.images[:1]
+    images.pixels[:] = images.pixels[:1]
     first, second = _epoch(images), _epoch(images, number=1)
     assert not torch.equal(first[0][0], first[1][0])
     assert not torch.equal(first[0][0], second[0][0])
@@ -100,8 +100,8 @@ def test_augmentation_differs_between_batches_and_epochs() -> None:
 
 def test_flip_false_never_mirrors() -> None:
     images = image_set(40)
-    images.images[:] = 0
-    images.images[:, :, :, 3:5] = np.array([100, 200], dtype=np.uint8)
+    images.pixels[:] = 0
+    images.pixels[:, :, :, 3:5] = np.array([100, 200], dtype=np.uint8)
     found = {True: 0, False: 0}
     for flip in found:
         for x, _ in epoch(images, 10, 0, 0, augment=True, preprocess=IDENTITY, flip=flip, padding=2):
@@ -113,12 +113,12 @@ def test_flip_false_never_mirrors() -> None:
 
 def test_read_only_pixels_are_welcome_and_batches_may_be_written() -> None:
     images = image_set(20)
-    before = images.images.copy()
-    images.images.flags.writeable = False
+    before = images.pixels.copy()
+    images.pixels.flags.writeable = False
     for x, y in (*_epoch(images), *eval_batches(images, 7, P)):
         x.zero_()
         y.zero_()
-    np.testing.assert_array_equal(images.images, before)
+    np.testing.assert_array_equal(images.pixels, before)
     assert images.labels.max() == 9
 
 
@@ -127,18 +127,18 @@ def test_calibration_is_balanced_deterministic_and_grows() -> None:
     chosen = calibration(images, 55, seed=4)
     counts = np.bincount(chosen.labels, minlength=10)
     assert (counts.min(), counts.max(), counts.sum()) == (5, 6, 55)
-    np.testing.assert_array_equal(chosen.images, calibration(images, 55, seed=4).images)
-    np.testing.assert_array_equal(chosen.images[:21], calibration(images, 21, seed=4).images)
-    assert not np.array_equal(chosen.images, calibration(images, 55, seed=5).images)
+    np.testing.assert_array_equal(chosen.pixels, calibration(images, 55, seed=4).pixels)
+    np.testing.assert_array_equal(chosen.pixels[:21], calibration(images, 21, seed=4).pixels)
+    assert not np.array_equal(chosen.pixels, calibration(images, 55, seed=5).pixels)
     assert sorted(chosen.labels[:10]) == list(range(10))
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=40), st.integers(1, 60), st.integers(0, 5))
 def test_calibration_fills_classes_evenly_until_they_run_out(labels: list[int], n: int, seed: int) -> None:
     images = ImageSet(images=np.zeros((len(labels), 3, 1, 1), np.uint8), labels=np.array(labels), classes=tuple("abcde"), name="x")
-    images.images[:, 0, 0, 0] = np.arange(len(labels))
+    images.pixels[:, 0, 0, 0] = np.arange(len(labels))
     chosen = calibration(images, n, seed)
-    rows = chosen.images[:, 0, 0, 0]
+    rows = chosen.pixels[:, 0, 0, 0]
     assert len(set(rows.tolist())) == len(chosen) == min(n, len(labels))
     np.testing.assert_array_equal(np.array(labels)[rows], chosen.labels)
     have, got = np.bincount(labels, minlength=5), np.bincount(chosen.labels, minlength=5)

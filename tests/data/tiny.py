@@ -88,3 +88,15 @@ def class_folders(root: Path, classes: Sequence[str], per_class: int = 3, size: 
         (root / name).mkdir(parents=True)
         for i, image in enumerate(noise(per_class, size, size, seed=c)):
             (root / name / f"{i}.{kind.lower()}").write_bytes(encoded(image, kind))
+
+
+def photographs(root: Path, classes: Sequence[str], per_class: int, sides: tuple[int, int] = (20, 90), seed: int = 0) -> None:
+    """Class folders of JPEGs of various sizes: smooth colours with some noise, so that they decode like pictures and not like static."""
+    rng = np.random.default_rng(seed)
+    for name in classes:
+        (root / name).mkdir(parents=True)
+        for i in range(per_class):
+            width, height = rng.integers(*sides, 2).tolist()
+            coarse = Image.fromarray(rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)).resize((width, height), Image.Resampling.BICUBIC)
+            pixels = np.asarray(coarse).astype(np.int64) + rng.integers(-9, 10, (height, width, 3))
+            Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(root / name / f"{i:04}.JPEG", quality=90)

@@ -25,6 +25,7 @@ def bombs() -> Iterator[tuple[str, str, Make]]:
     """Small files that claim to be large."""
     for kind, data in _huge_images().items():
         yield f"50,000 x 50,000 {kind}", "image", write("image", data)
+        yield f"50,000 x 50,000 {kind}, streamed", "streamed_image", write("image", data)
         yield f"50,000 x 50,000 {kind} in a folder", "data_folder", partial(_class_folder, data)
         yield f"50,000 x 50,000 {kind} in Parquet", "data_folder", partial(_in_parquet, data)
     yield "PNG with a text that unpacks to 300 MB", "image", write("image", _png_text_bomb)

@@ -41,6 +41,8 @@ def _damaged() -> Iterator[Case]:
         yield _case(f"tar {n}", "archive", partial(_tar, outside=n % 3 == 0))
     for n in range(420):
         yield _case(f"image {n}", "image", partial(_image, specimens.IMAGES[n % 12] if n % 12 < 7 else "JPEG"))
+    for n in range(240):
+        yield _case(f"streamed image {n}", "streamed_image", partial(_image, specimens.IMAGES[n % 12] if n % 12 < 7 else "JPEG"))
     for n in range(40):
         yield _case(f"class folder {n}", "data_folder", _class_folder)
     for n in range(200):

@@ -14,10 +14,13 @@ from torch import nn
 from gleanet.cli.app import main
 from gleanet.core import index, store
 from gleanet.core.errors import GleanetError, StoreError
+from gleanet.core.records import Preprocess
 from gleanet.core.settings import PruneSettings, ShrinkSettings, TrainSettings
+from gleanet.data import epoch
 from gleanet.data import load as load_data
-from gleanet.data.decode import decode_all, encoding
+from gleanet.data.decode import bombs_are_errors, decode_all, encoding
 from gleanet.data.download import unpack
+from gleanet.data.stream import middle_crop, random_crop
 from gleanet.measure import graph_layers, open_session, read_metadata, read_model
 from gleanet.nn import architecture_of, build, load, load_weights
 from gleanet.pipeline.recording import saved_settings
@@ -29,13 +32,23 @@ from tests.fuzz import specimens
 
 
 def data_folder(case: Path) -> None:
-    load_data(str(case / "data"))
+    data = load_data(str(case / "data"), usual_size=16)
+    for _ in epoch(data.train, 4, 0, 0, augment=True, preprocess=Preprocess()):
+        pass
+    data.test.images[:4].sum()
 
 
 def image(case: Path) -> None:
     data = (case / "image").read_bytes()
     decode_all([data], 1, lambda row: f"row {row}")
     encoding(data, "row 0")
+
+
+def streamed_image(case: Path) -> None:
+    data, out = (case / "image").read_bytes(), np.empty((16, 16, 3), dtype=np.uint8)
+    with bombs_are_errors():
+        random_crop(data, np.random.default_rng(0), True, out, "row 0")
+        middle_crop(data, out, "row 0")
 
 
 def archive(case: Path) -> None:
@@ -130,7 +143,7 @@ def command(*arguments: object) -> None:
 @cache
 def readers() -> dict[str, Callable[[Path], None]]:
     known = (
-        data_folder, image, archive, checkpoint, weights, weights_of_a_name, training_state, onnx_file, onnx_graph, config, run_folder,
-        report, plan,
+        data_folder, image, streamed_image, archive, checkpoint, weights, weights_of_a_name, training_state, onnx_file, onnx_graph, config,
+        run_folder, report, plan,
     )  # fmt: skip
     return {reader.__name__: reader for reader in known}

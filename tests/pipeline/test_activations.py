@@ -55,7 +55,7 @@ def test_the_split_has_no_overlap_and_all_classes_on_both_sides() -> None:
     images = load("digits").train
     train, validation = split(images, 0.2)
     assert len(train) + len(validation) == len(images)
-    rows = {image.tobytes() for image in train.images} & {image.tobytes() for image in validation.images}
+    rows = {image.tobytes() for image in train.pixels} & {image.tobytes() for image in validation.pixels}
     assert not rows
     assert set(validation.labels.tolist()) == set(train.labels.tolist()) == set(range(10))
     assert len(part_of(images, 300)) == 300

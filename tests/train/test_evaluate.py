@@ -20,7 +20,7 @@ def test_predict_equals_one_forward_pass_in_evaluation_mode(batch_size: int) -> 
     found = predict(model, data.images, PIXELS, batch_size)
     assert model.training
     with torch.no_grad():
-        expected = model.eval()(torch.from_numpy(to_input(data.images, PIXELS))).numpy()
+        expected = model.eval()(torch.from_numpy(to_input(data.pixels, PIXELS))).numpy()
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 

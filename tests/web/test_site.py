@@ -19,8 +19,9 @@ from gleanet.export import reform_file
 from gleanet.web import OrtWeb, export_site, make_site, web_model
 from gleanet.web.samples import draw_samples
 from gleanet.web.site import PAGE
+from tests.data.tiny import photographs
 from tests.tiny_onnx import convnet, save
-from tests.web.making import CLASSES, PREPROCESS, metadata, write_record
+from tests.web.making import CLASSES, PREPROCESS, make_run, metadata, write_record
 
 
 def record(run: Path, ort: OrtWeb, **options: Any) -> dict[str, Any]:
@@ -48,6 +49,18 @@ def test_the_page_knows_the_files_and_the_samples(run_folder: Path, fake_ort: Or
         pixels = np.asarray(Image.open(io.BytesIO(content))).transpose(2, 0, 1)
         assert np.array_equal(pixels, test.images[sample["index"]])
         assert sample["label"] == test.classes[test.labels[sample["index"]]]
+
+
+def test_samples_of_a_streamed_folder_have_the_size_that_the_file_takes(tmp_path: Path, fake_ort: OrtWeb) -> None:
+    for split, seed in (("train", 0), ("val", 1)):
+        photographs(tmp_path / "data" / split, ("a", "b"), 3, seed=seed)
+    site = make_site(make_run(tmp_path / "run", data=str(tmp_path / "data")), fake_ort)
+    test = load(str(tmp_path / "data"), image_size=16).test
+    shown = {name: content for name, content in site.files.items() if name.startswith("samples/")}
+    assert len(shown) == len(test) == 6
+    for row, content in enumerate(shown.values()):
+        assert isinstance(content, bytes)
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(content))).transpose(2, 0, 1), test.images[row])
 
 
 def test_samples_are_drawn_by_seed_without_repeating() -> None:
