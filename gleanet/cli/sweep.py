@@ -55,7 +55,7 @@ def sweep(
 
     if file is None and (resume is None or dry_run):
         raise SettingsError("FILE.toml is missing: gleanet sweep examples/activations.toml")
-    known = {name: _options(function) for name, (function, _) in COMMANDS.items()}
+    known = {name: options_of(function) for name, (function, _) in COMMANDS.items()}
     settings = None if file is None else _checked(file, known)
     if settings is not None and dry_run:
         return _list(settings, known, json)
@@ -129,7 +129,7 @@ def _filled(kind: Any, given: Mapping[str, Any]) -> Any:
     return kind(**values)
 
 
-def _options(function: Callable[..., int]) -> dict[str, "Option"]:
+def options_of(function: Callable[..., int]) -> dict[str, "Option"]:
     """How each option of a command is said, from its own declaration."""
     from gleanet.sweep.options import Option
 

@@ -6,6 +6,7 @@ killed goes on from its last state when it gets to the same machine again, else 
 """
 
 import os
+import platform
 import shutil
 import tempfile
 import time
@@ -141,7 +142,7 @@ def _keep(returned: _Returned, root: Path, name: str) -> None:
 def _work(job: Job, sweep: str, wanted: str, inputs: dict[str, bytes]) -> _Returned:
     """In a worker: the cell from its command line to its files."""
     if _version() != wanted:
-        raise SettingsError(f"node {os.uname().nodename} has gleanet {_version()}, the sweep was started with {wanted}: install that there")
+        raise SettingsError(f"node {platform.node()} has gleanet {_version()}, the sweep was started with {wanted}: install that there")
     root = _scratch() / sweep
     for name, data in inputs.items():
         if not (root / name).is_file():
@@ -158,7 +159,7 @@ def _work(job: Job, sweep: str, wanted: str, inputs: dict[str, bytes]) -> _Retur
     files = {} if why else _files(folder)
     shutil.rmtree(folder, ignore_errors=True)
     (root / CELLS / f"{job.name}.log").unlink(missing_ok=True)
-    return _Returned(files, why, log, os.uname().nodename)
+    return _Returned(files, why, log, platform.node())
 
 
 def _files(folder: Path) -> dict[str, bytes]:

@@ -4,7 +4,6 @@ import subprocess
 import time
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -56,9 +55,12 @@ def place(address: str | None, resources: Resources, progress: Progress) -> Plac
     """
     if address is None:
         return Here(progress)
-    if find_spec("ray") is None:
-        raise SettingsError("--ray needs Ray, which is not installed: pip install 'gleanet[distributed]'")
-    return cast(Place, import_module("gleanet.sweep.cluster").Cluster(address, resources, progress))
+    try:
+        return cast(Place, import_module("gleanet.sweep.cluster").Cluster(address, resources, progress))
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise SettingsError("--ray needs Ray, which is not installed: pip install 'gleanet[distributed]'") from error
 
 
 class Here:
