@@ -8,8 +8,10 @@ killed goes on from its last state when it gets to the same machine again, else 
 import os
 import platform
 import shutil
+import sys
 import tempfile
 import time
+from contextlib import ExitStack, redirect_stdout
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -37,12 +39,16 @@ LOOK_EVERY_S = 1.0
 
 @dataclass(frozen=True)
 class _Returned:
-    """What a worker hands back: the files of the cell by name, what it said where it failed, and on which machine it was."""
+    """What a worker hands back: the files of the cell by name, what it said where it failed, and on which machine it was.
+
+    ``left``: the folder there, with the files that were too large to come along.
+    """
 
     files: dict[str, bytes] = field(default_factory=dict)
     trouble: str = ""
     log: str = ""
     where: str = ""
+    left: str = ""
 
 
 class Cluster:
@@ -52,11 +58,14 @@ class Cluster:
         self._progress = progress
         self._root, self._inputs = Path(), ray.ObjectRef.nil()
         self._running: dict[ray.ObjectRef, Job] = {}
-        _connect(address)
+        self._held = ExitStack()
+        self._held.enter_context(redirect_stdout(sys.stderr))  # Ray says on standard output that a worker died: results alone belong there
+        self._held.callback(ray.shutdown)
         try:
+            _connect(address)
             progress.say(f"Ray: {_fitting(resources)}")
         except SettingsError:
-            ray.shutdown()
+            self.close()
             raise
 
     def open(self, root: Path) -> None:
@@ -82,6 +91,8 @@ class Cluster:
         except exceptions.RayError as error:  # the worker, its node, or the result on it is gone
             return Ended(job, f"lost: {_line(error)}")
         _keep(returned, self._root, job.name)
+        if returned.left:
+            self._progress.say(f"{job.name}: more than {LARGEST:,} bytes; the rest is on {returned.where} in {returned.left}")
         return Ended(job, returned.trouble, returned.where)
 
     def stop(self) -> None:
@@ -95,7 +106,7 @@ class Cluster:
                 self._progress.say(f"{self._running[reference].name}: {type(error).__name__}")
 
     def close(self) -> None:
-        ray.shutdown()
+        self._held.close()
 
 
 def _connect(address: str) -> None:
@@ -155,18 +166,16 @@ def _work(job: Job, sweep: str, wanted: str, inputs: dict[str, bytes]) -> _Retur
         stop(process)
         raise
     why = trouble(job, root, process.returncode)
-    folder, log = root / CELLS / job.name, said(root, job.name) if why else ""
-    files = {} if why else _files(folder)
-    shutil.rmtree(folder, ignore_errors=True)
-    (root / CELLS / f"{job.name}.log").unlink(missing_ok=True)
-    return _Returned(files, why, log, platform.node())
-
-
-def _files(folder: Path) -> dict[str, bytes]:
+    if why:
+        return _Returned(trouble=why, log=said(root, job.name), where=platform.node())
+    folder = root / CELLS / job.name
     paths = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
-    if sum(path.stat().st_size for path in paths) > LARGEST:
-        paths = [path for path in paths if path.name in (RECORD, "report.html")]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    large = sum(path.stat().st_size for path in paths) > LARGEST
+    paths = [path for path in paths if not large or path.name in (RECORD, "report.html")]
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    if not large:
+        shutil.rmtree(folder, ignore_errors=True)
+    return _Returned(files, where=platform.node(), left=str(folder) if large else "")
 
 
 def _scratch() -> Path:
