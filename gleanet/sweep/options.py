@@ -49,4 +49,8 @@ def flags(options: Mapping[str, Value], known: Mapping[str, Option]) -> tuple[st
 
 
 def _text(value: Value) -> str:
-    return repr(value) if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return repr(value)
+    if not str(value).isprintable():
+        raise SettingsError(f"{value!r} holds a character that no command line can")
+    return str(value)

@@ -95,7 +95,7 @@ def sweep(
     if settings is not None:
         settings, found = inputs.settled(settings)
     if resume is not None:
-        settings = settings or _saved(resume)
+        settings = settings or saved(resume)
     assert settings is not None
     all_cells = cells(settings, commands[settings.command])
     place = connect(settings.resources)
@@ -126,7 +126,7 @@ def _worked(work: _Sweep, place: Place, again: str, progress: Progress) -> Sweep
     return work.save("failed" if any(record.status == "failed" for record in work.records.values()) else "done")
 
 
-def _saved(resume: str) -> SweepSettings:
+def saved(resume: str) -> SweepSettings:
     """The settings of a sweep that is to go on.
 
     Raises:
@@ -146,7 +146,7 @@ def _opened(settings: SweepSettings, out: Path | None, resume: str | None) -> tu
     """The sweep's folder, locked, and the record to go on with."""
     now = datetime.now(UTC)
     if resume is not None:
-        _saved(resume)
+        saved(resume)
     folder = store.resume(resume) if resume is not None else store.create(out, f"{NAME}-{settings.command}", now=now)
     run = Run(
         id=folder.id,

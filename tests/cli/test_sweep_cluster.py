@@ -77,9 +77,14 @@ def cells_at_work(scratch: Path) -> list[Any]:
         words = process.info["cmdline"] or []
         with suppress(psutil.Error):
             if "gleanet.sweep.child" in words and str(process.cwd()).startswith(str(scratch)):
-                cell = next(Path(word.partition("=")[2]) for word in words if word.startswith(("--out=", "--resume=")))
-                found += [process] if (Path(process.cwd()) / cell / "run.json").is_file() else []
+                found += [process] if run_of(process).is_file() else []
     return found
+
+
+def run_of(process: Any) -> Path:
+    """The record of a cell's process."""
+    folder = next(word.partition("=")[2] for word in process.cmdline() if word.startswith(("--out=", "--resume=")))
+    return Path(process.cwd(), folder, "run.json")
 
 
 def wait_until(true: Callable[[], bool], sweep: "subprocess.Popen[str]") -> None:
@@ -112,6 +117,8 @@ def test_a_cluster_that_loses_a_worker_and_a_node_gives_the_whole_table(gleanet:
     sweep = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: len(cells_at_work(nodes.scratch)) == 2, sweep)
     cell = cells_at_work(nodes.scratch)[0]
+    killed = run_of(cell)
+    started = json.loads(killed.read_bytes())["started"]
     cell.parent().kill()  # the worker; nobody tells the cell
     cell.wait(15)
     wait_until(lambda: len(cells_at_work(nodes.scratch)) == 2, sweep)
@@ -128,6 +135,8 @@ def test_a_cluster_that_loses_a_worker_and_a_node_gives_the_whole_table(gleanet:
     assert results(tmp_path / "ray") == results(tmp_path / "here")
     assert len(results(tmp_path / "ray")) == 9
     assert list((tmp_path / "ray" / "cells").glob("*.log")) == []
+    resumed = tmp_path / "ray" / "cells" / killed.parent.name / "run.json"
+    assert json.loads(resumed.read_bytes())["started"] == started  # it went on, since both nodes are on this machine
 
 
 @pytest.mark.slow

@@ -86,6 +86,7 @@ def test_switches_are_turned_on_and_off() -> None:
         ("seeds = 2", "resources = { gpus = 1.5 }", "gpus is 1.5: it must be a whole number, or a fraction of one"),
         ("seeds = 2", "resources = 3", "resources must be a table"),
         ("seeds = 2", "seeds = ", "is not TOML"),
+        ('"resnet8"', '"res\\u0000net"', "holds a character that no command line can"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, old: str, new: str, says: str) -> None:
