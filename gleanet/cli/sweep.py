@@ -124,6 +124,8 @@ def _filled(kind: Any, given: Mapping[str, Any]) -> Any:
             values[item.name] = _filled(type(item.default), given)
         elif item.name == "epochs" and given.get("one_shot"):
             values[item.name] = 0.0
+        elif item.type is str and given[item.name] is None:
+            raise SettingsError(f"{item.name} is missing: give it in [options] or in [grid]")
         elif item.name in given:
             values[item.name] = given[item.name]
     return kind(**values)

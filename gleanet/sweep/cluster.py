@@ -8,10 +8,11 @@ killed goes on from its last state when it gets to the same machine again, else 
 import os
 import platform
 import shutil
+import socket
 import sys
 import tempfile
 import time
-from contextlib import ExitStack, redirect_stdout
+from contextlib import ExitStack, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -35,6 +36,7 @@ from gleanet.sweep.process import CELLS, GRACE_S, Job, said, start, stop, troubl
 AT_ONCE = 1000  # cells that Ray is given at a time
 LARGEST = 2**30  # bytes that come back of one cell; of one that has more, its record and report alone
 LOOK_EVERY_S = 1.0
+ANSWERS_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -100,10 +102,8 @@ class Cluster:
             ray.cancel(reference)
         ended, _ = ray.wait(list(self._running), num_returns=len(self._running), timeout=GRACE_S) if self._running else ([], [])
         for reference in ended:
-            try:
-                _keep(ray.get(reference), self._root, self._running[reference].name)  # it was done before it could be stopped
-            except exceptions.RayError as error:
-                self._progress.say(f"{self._running[reference].name}: {type(error).__name__}")
+            with suppress(exceptions.RayError):  # stopped, as it should be; what was done before that is kept
+                _keep(ray.get(reference), self._root, self._running[reference].name)
 
     def close(self) -> None:
         self._held.close()
@@ -112,12 +112,22 @@ class Cluster:
 def _connect(address: str) -> None:
     options: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
+        _listens(address)
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **options)
-    except (ConnectionError, ValueError, RuntimeError, TimeoutError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise SettingsError(
             f"--ray {address}: no Ray cluster answers ({_line(error)}): start one with `ray start --head`, name its HOST:PORT, "
             "use --ray local, or leave out --ray"
         ) from error
+
+
+def _listens(address: str) -> None:
+    """Raise OSError or ValueError where nothing is at HOST:PORT: Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    if address not in ("auto", "local"):
+        if not host or not port.isdecimal() or not 0 < int(port) < 2**16 or "/" in host:
+            raise ValueError("it is no HOST:PORT")
+        socket.create_connection((host.strip("[]"), int(port)), ANSWERS_S).close()
 
 
 def _fitting(resources: Resources) -> str:

@@ -55,8 +55,9 @@ def _cell(settings: SweepSettings, picked: Mapping[str, Choice], seed: int, know
 
 def shape(settings: SweepSettings) -> str:
     """``18 cells: 3 criterion x 2 flops x 3 seeds``."""
-    sizes = [(len(choices), axis) for axis, choices in settings.grid.items()] + [(len(settings.seeds), "seeds")]
+    seeds = len(settings.seeds)
+    sizes = [(len(choices), axis) for axis, choices in settings.grid.items()] + [(seeds, "seed" if seeds == 1 else "seeds")]
     count = 1
     for size, _ in sizes:
         count *= size
-    return f"{count:,} cells: {' x '.join(f'{size} {name}' for size, name in sizes)}"
+    return f"{count:,} cell{'' if count == 1 else 's'}: {' x '.join(f'{size} {name}' for size, name in sizes)}"

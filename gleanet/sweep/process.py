@@ -19,6 +19,7 @@ CELLS = "cells"
 DONE = (0, 3)  # exit codes of a command that has its result
 RESUMABLE = ("running", "interrupted")
 GRACE_S = 60.0  # to the end of a step, and to save it
+_RAYS_OWN = tuple(os.path.join(packages, "ray", "") for packages in ("site-packages", "dist-packages"))  # in a worker: copies of libraries
 LETTING_GO_S = 15.0  # how long a process that was left alone may take to end
 
 
@@ -112,7 +113,7 @@ def _wait_until_free(folder: Path) -> None:
 
 def _environment(job: Job, given: Mapping[str, str]) -> dict[str, str]:
     """The same number of threads everywhere, because sums depend on it; and what this process can import, that one can."""
-    known = [folder or os.getcwd() for folder in sys.path]
+    known = [folder or os.getcwd() for folder in sys.path if not any(part in folder for part in _RAYS_OWN)]
     paths = [*known, *(folder for folder in job.imports if folder not in known)]
     found = {**given, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": str(job.cpus), "COLUMNS": "200"}
     if job.gpus == 0:

@@ -180,7 +180,7 @@ def _drive(work: _Sweep, place: Place, progress: Progress) -> None:
     """Hand out cells until none is left; one that has failed goes to the end of the row, as long as it has tries left."""
     left = deque(cell for cell in work.cells if work.records[cell.name].status not in FINISHED)
     done = len(work.cells) - len(left)
-    progress.say(shape(work.settings) + (f"; {done} of them are done already" if done else ""))
+    progress.say(shape(work.settings) + (f"; {done:,} done already" if done else ""))
     by_name = {cell.name: cell for cell in work.cells}
     tries = dict.fromkeys(by_name, 0)
     running = 0

@@ -60,7 +60,8 @@ def test_every_cell_of_an_example_is_a_command_line_of_the_product(gleanet: Glea
     [
         ("epochs = 4", "epochs = -1", "sweep.toml: 0.1, seed 0: --epochs is -1.0: it must be 0 or more"),
         ("lr = [0.1]", 'lr = ["fast"]', "fast, seed 0: Invalid value for '--lr'"),
-        ('data = "digits"', "", "--data is missing"),
+        ('data = "digits"', "", "data is missing: give it in [options] or in [grid]"),
+        ('model = "resnet8"', "", "model is missing"),
         ("retries = 0", "retires = 0", "unknown key 'retires': did you mean 'retries'?"),
     ],
 )
@@ -75,6 +76,22 @@ def test_without_ray_installed_the_line_says_how_to_install_it(tmp_path: Path) -
     command = [sys.executable, "-c", hidden, "sweep", str(written(tmp_path, AS_TRAINED)), "--ray", "auto", "--out", str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert_one_line(done, "pip install 'gleanet[distributed]'")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("auto", "no Ray cluster answers"),
+        ("127.0.0.1:1", "Connection refused"),
+        ("nonsense", "no HOST:PORT"),
+        ("ray://x:1", "no HOST:PORT"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_one_line(gleanet: Gleanet, tmp_path: Path, address: str, says: str) -> None:
+    pytest.importorskip("ray")
+    done = gleanet("sweep", written(tmp_path, AS_TRAINED), "--ray", address, "--out", tmp_path / "out", RAY_TMPDIR=str(tmp_path))
+    assert_one_line(done, f"--ray {address}: no Ray cluster answers", says, "start one with `ray start --head`")
     assert not (tmp_path / "out").exists()
 
 
@@ -140,5 +157,5 @@ def finish(gleanet: Gleanet, trained: Path, folder: Path) -> None:
     made = (cell / "model.gleanet").stat().st_mtime_ns
     again = gleanet("sweep", "--resume", folder)
     assert again.returncode == 0, again.stderr
-    assert "1 of them are done already" in again.stderr
+    assert "1 done already" in again.stderr
     assert (cell / "model.gleanet").stat().st_mtime_ns == made

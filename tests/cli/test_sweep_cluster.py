@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import psutil  # type: ignore[import-untyped]
 import pytest
 
 from tests.cli.conftest import Gleanet
+from tests.cli.test_resume import listen_to_ctrl_c
 
 pytest.importorskip("ray")
 
@@ -38,18 +40,17 @@ TIMES = ("seconds", "started", "id", "machine")
 
 @dataclass(frozen=True)
 class Nodes:
-    """The cluster's address, its temporary folder, and how to take its second node away."""
+    """The cluster's address, its temporary folder, and how to ``remove`` its second node and ``add`` another."""
 
     address: str
     scratch: Path
-    remove: Callable[[], None]
+    tell: Callable[[str], None]
 
 
-@pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[Nodes]:
+@pytest.fixture(scope="module")
+def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     short = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # Ray's sockets lie below, and a socket's path is at most 107 bytes
-    scratch = tmp_path / "scratch"
-    scratch.mkdir()
+    scratch = tmp_path_factory.mktemp("scratch")
     variables = {**os.environ, "RAY_TMPDIR": str(short), "TMPDIR": str(scratch)}
     command = [sys.executable, "-m", "tests.sweep.nodes"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables)
@@ -57,13 +58,13 @@ def nodes(tmp_path: Path) -> Iterator[Nodes]:
     assert process.stdout is not None
     told, said = process.stdin, process.stdout
 
-    def remove() -> None:
-        told.write("remove\n")
+    def tell(what: str) -> None:
+        told.write(f"{what}\n")
         told.flush()
-        assert said.readline() == "removed\n"
+        assert said.readline() == "done\n"
 
     try:
-        yield Nodes(said.readline().strip(), scratch, remove)
+        yield Nodes(said.readline().strip(), scratch, tell)
     finally:
         told.close()
         process.wait(60)
@@ -122,8 +123,11 @@ def test_a_cluster_that_loses_a_worker_and_a_node_gives_the_whole_table(gleanet:
     cell.parent().kill()  # the worker; nobody tells the cell
     cell.wait(15)
     wait_until(lambda: len(cells_at_work(nodes.scratch)) == 2, sweep)
-    nodes.remove()
-    out, errors = sweep.communicate(timeout=300)
+    nodes.tell("remove")
+    try:
+        out, errors = sweep.communicate(timeout=300)
+    finally:
+        nodes.tell("add")
     assert sweep.returncode == 0, errors
     assert errors.count("lost: ") == 2, errors
     assert "Traceback" not in errors
@@ -149,3 +153,25 @@ def test_what_the_cluster_does_not_have_is_said_before_anything_is_made(gleanet:
         "gleanet: a cell needs 2 CPUs and 0 GPUs, and no node of the Ray cluster has them: 1 CPUs and 0 GPUs, 1 CPUs and 0 GPUs"
     )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_ctrl_c_has_the_cells_save_their_state_and_leaves_none_behind(nodes: Nodes, tmp_path: Path) -> None:
+    file = tmp_path / "sweep.toml"
+    file.write_text(SWEEP)
+    command = [sys.executable, "-m", "gleanet", "sweep", str(file), "--ray", nodes.address, "--out", str(tmp_path / "stopped")]
+    sweep = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_ctrl_c)
+    wait_until(lambda: len(cells_at_work(nodes.scratch)) == 2, sweep)
+    cells = cells_at_work(nodes.scratch)
+    records = [run_of(cell) for cell in cells]
+    wait_until(lambda: all((record.parent / "train.state").is_file() for record in records), sweep)
+    sweep.send_signal(signal.SIGINT)
+    out, errors = sweep.communicate(timeout=120)
+    assert (sweep.returncode, out) == (130, "")
+    assert errors.splitlines()[-1] == (
+        f"gleanet: interrupted: go on with gleanet sweep --resume {tmp_path / 'stopped'} --ray {nodes.address}"
+    )
+    assert "Traceback" not in errors
+    assert not any(cell.is_running() for cell in cells)
+    assert [json.loads(record.read_bytes())["status"] for record in records] == ["interrupted"] * 2
+    assert json.loads((tmp_path / "stopped" / "run.json").read_bytes())["status"] == "interrupted"

@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes of one CPU, in a process of its own: says its address, removes a node when told, ends with its input."""
+"""A Ray cluster of two nodes of one CPU, in a process of its own: removes and adds one when told, ends with its input."""
 
 import os
 import sys
@@ -16,7 +16,9 @@ def main() -> None:
     for line in sys.stdin:
         if line == "remove\n":
             cluster.remove_node(second, allow_graceful=False)
-            print("removed", flush=True)
+        elif line == "add\n":
+            second = cluster.add_node(**node)
+        print("done", flush=True)
     cluster.shutdown()
 
 
