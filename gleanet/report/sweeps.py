@@ -12,6 +12,8 @@ from gleanet.report.html import REPORT
 from gleanet.report.lines import Line, keys
 from gleanet.report.tables import Table
 
+_STATUS = {"done": "All cells are done", "failed": "Some cells failed", "interrupted": "Interrupted"}
+
 
 def sweep_table(record: SweepRecord) -> Table:
     """One line for each combination; columns that no combination has a value for are left out."""
@@ -54,16 +56,17 @@ def _caption(record: SweepRecord) -> str:
 def render_sweep(run: Run, record: SweepRecord, folder: Path) -> Path:
     """Write the page of a sweep into its folder and return its path."""
     settings = record.settings
-    counted = f"{len(record.combinations)} combinations, {len(settings.seeds)} seeds each"
+    combined, seeds = len(record.combinations), len(settings.seeds)
+    counted = f"{combined} combination{'' if combined == 1 else 's'}, {seeds} seed{'' if seeds == 1 else 's'} each"
     shared = ", ".join(f"{name} {units.plain(value)}" for name, value in settings.options.items())
     lines = list(_lines(record))
     axis = _number_axis(record)
     page = FiguresPage(
-        title=f"{counted} of gleanet {settings.command}",
+        title=f"gleanet {settings.command}: {counted}",
         eyebrow=("gleanet", run.model, str(run.data.get("title", "")), run.started.replace("T", " ")[:16]),
         context=(
             f"All cells share: {shared or 'nothing'}. Seeds {', '.join(map(str, settings.seeds[:20]))}.",
-            f"{run.status}; the whole sweep took {units.duration(run.seconds)}. Each cell is a run of its own in the folder cells.",
+            f"{_STATUS.get(run.status, run.status)}, after {units.duration(run.seconds)}. Each cell is a run in the folder cells.",
         ),
         table=sweep_table(record),
         table_title="Accuracy and cost",
@@ -71,7 +74,7 @@ def render_sweep(run: Run, record: SweepRecord, folder: Path) -> Path:
         keys=keys(lines),
         panels=panels_of([(lines, axis or "", "Accuracy, %", f"Accuracy against {axis}, mean over seeds")]),
         panels_title="Accuracy",
-        footer=f"Written by gleanet {run.versions.get('gleanet', '')} from {folder.name}/sweep.json.",
+        footer=f"Written by gleanet {run.versions.get('gleanet', '')} from sweep.json.",
     )
     target = folder / REPORT
     write_bytes(target, rendered(page).encode())
