@@ -27,7 +27,7 @@ def test_a_cell_keeps_its_name_as_long_as_it_is_the_same_run(tmp_path: Path) -> 
     known, names = KNOWN["train"], {cell.name for cell in cells(sweep_of(tmp_path), KNOWN["train"])}
     other = TRAIN.replace('["relu", "mish"]', '["gelu", "mish", "relu"]').replace("seeds = 2", "seeds = [5, 1, 0]\nretries = 7")
     assert names < {cell.name for cell in cells(sweep_of(tmp_path, other), known)}
-    turned = TRAIN.replace('model = "resnet8"\n', "").replace("epochs = 1", 'epochs = 1\nmodel = "resnet8"\n')
+    turned = TRAIN.replace('data = "digits"\n', "").replace("epochs = 1", 'epochs = 1\ndata = "digits"')
     assert names == {cell.name for cell in cells(sweep_of(tmp_path, turned), known)}
     assert not names & {cell.name for cell in cells(sweep_of(tmp_path, TRAIN.replace("epochs = 1", "epochs = 2")), known)}
 
