@@ -5,6 +5,7 @@ temporary folder; its files come back in the same way, and the sweep's own proce
 killed goes on from its last state when it gets to the same machine again, else from the beginning.
 """
 
+import hashlib
 import os
 import platform
 import shutil
@@ -23,6 +24,7 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # what Ray wil
 
 import ray
 from ray import exceptions
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from gleanet.core.errors import GleanetError, SettingsError, StoreError
 from gleanet.core.files import write_bytes
@@ -37,6 +39,8 @@ AT_ONCE = 1000  # cells that Ray is given at a time
 LARGEST = 2**30  # bytes that come back of one cell; of one that has more, its record and report alone
 LOOK_EVERY_S = 1.0
 ANSWERS_S = 10.0
+NODES_EVERY_S = 60.0
+CLEAR_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -58,8 +62,9 @@ class Cluster:
 
     def __init__(self, address: str, resources: Resources, progress: Progress) -> None:
         self._progress = progress
-        self._root, self._inputs = Path(), ray.ObjectRef.nil()
+        self._root, self._inputs, self._name = Path(), ray.ObjectRef.nil(), ""
         self._running: dict[ray.ObjectRef, Job] = {}
+        self._resources, self._left = resources, False
         self._held = ExitStack()
         self._held.enter_context(redirect_stdout(sys.stderr))  # Ray says on standard output that a worker died: results alone belong there
         self._held.callback(ray.shutdown)
@@ -72,6 +77,8 @@ class Cluster:
 
     def open(self, root: Path) -> None:
         self._root = root
+        whole = f"{platform.node()}:{root.resolve()}"  # two sweeps of one user may have folders of the same name
+        self._name = f"{root.resolve().name}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
         self._inputs = ray.put(contents(root))
 
     def room(self) -> int:
@@ -79,12 +86,16 @@ class Cluster:
 
     def start(self, job: Job) -> None:
         task = ray.remote(num_cpus=job.cpus, num_gpus=job.gpus, max_retries=0)(_work).options(name=f"gleanet {job.name}")
-        self._running[task.remote(job, self._root.resolve().name, _version(), self._inputs)] = job
+        self._running[task.remote(job, self._name, _version(), self._inputs)] = job
 
     def wait(self) -> Ended:
         ready: list[Any] = []
+        looked = time.monotonic()
         while not ready:
             ready, _ = ray.wait(list(self._running), num_returns=1, timeout=LOOK_EVERY_S)
+            if time.monotonic() - looked > NODES_EVERY_S:
+                looked = time.monotonic()
+                self._look_for_nodes()
         job = self._running.pop(ready[0])
         try:
             returned = ray.get(ready[0])
@@ -94,8 +105,23 @@ class Cluster:
             return Ended(job, f"lost: {_line(error)}")
         _keep(returned, self._root, job.name)
         if returned.left:
+            self._left = True
             self._progress.say(f"{job.name}: more than {LARGEST:,} bytes; the rest is on {returned.where} in {returned.left}")
         return Ended(job, returned.trouble, returned.where)
+
+    def _look_for_nodes(self) -> None:
+        try:
+            _fitting(self._resources)
+        except SettingsError as error:
+            self._progress.say(f"waiting for a node: {error}")
+
+    def clear(self) -> None:
+        """Remove what the nodes hold of this sweep, apart from files that were too large to come back."""
+        nodes = [] if self._left else [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+        strategies = [NodeAffinitySchedulingStrategy(node, soft=False) for node in nodes]
+        tasks = [ray.remote(num_cpus=0, scheduling_strategy=one)(_forget).remote(self._name) for one in strategies]
+        if tasks:
+            ray.wait(tasks, num_returns=len(tasks), timeout=CLEAR_S)
 
     def stop(self) -> None:
         for reference in self._running:
@@ -153,6 +179,8 @@ def _slots(node: dict[str, float], resources: Resources) -> int:
 
 def _keep(returned: _Returned, root: Path, name: str) -> None:
     """Write a cell's files into the sweep's folder, the record last: a cell whose record says done has everything."""
+    if returned.files:
+        shutil.rmtree(root / CELLS / name, ignore_errors=True)  # begun here once, done there
     log = root / CELLS / f"{name}.log"
     if returned.log:
         write_bytes(log, returned.log.encode())
@@ -186,6 +214,10 @@ def _work(job: Job, sweep: str, wanted: str, inputs: dict[str, bytes]) -> _Retur
     if not large:
         shutil.rmtree(folder, ignore_errors=True)
     return _Returned(files, where=platform.node(), left=str(folder) if large else "")
+
+
+def _forget(sweep: str) -> None:
+    shutil.rmtree(_scratch() / sweep, ignore_errors=True)
 
 
 def _scratch() -> Path:

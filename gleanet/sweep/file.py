@@ -58,6 +58,9 @@ def _settings(raw: dict[str, Any], commands: Commands) -> SweepSettings:
     options = _options(given.options, known, given.command)
     grid = {name.replace("-", "_"): _axis(name, points, known, given.command) for name, points in given.grid.items()}
     _apart(options, grid)
+    every = [options, *(choice.options for choices in grid.values() for choice in choices)]
+    if given.resources.gpus == 0 and any(one.get("device") == "cuda" for one in every):
+        raise SettingsError("device is cuda, and a cell has no GPU: set gpus = 1 in [resources]")
     return SweepSettings(
         command=given.command,
         options=options,

@@ -40,6 +40,9 @@ class Place(Protocol):
     def wait(self) -> Ended:
         """Wait for any of the cells that it has taken."""
 
+    def clear(self) -> None:
+        """After the last cell: remove what is nowhere needed any more."""
+
     def stop(self) -> None:
         """End all cells so that they can go on later."""
 
@@ -94,6 +97,9 @@ class Here:
                     self._progress.say(f"  {line}")
         self._running = None
         return Ended(job, trouble(job, self._root, process.returncode))
+
+    def clear(self) -> None:
+        return None
 
     def stop(self) -> None:
         if self._running is not None:

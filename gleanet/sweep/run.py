@@ -115,6 +115,7 @@ def _worked(work: _Sweep, place: Place, again: str, progress: Progress) -> Sweep
     try:
         place.open(work.folder.folder)
         _drive(work, place, progress)
+        place.clear()
     except KeyboardInterrupt as stop:
         progress.say("Ctrl-C: the cells at work save their state")
         place.stop()

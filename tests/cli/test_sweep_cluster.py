@@ -139,6 +139,7 @@ def test_a_cluster_that_loses_a_worker_and_a_node_gives_the_whole_table(gleanet:
     assert results(tmp_path / "ray") == results(tmp_path / "here")
     assert len(results(tmp_path / "ray")) == 9
     assert list((tmp_path / "ray" / "cells").glob("*.log")) == []
+    assert not list(nodes.scratch.glob("gleanet-sweeps-*/*"))
     resumed = tmp_path / "ray" / "cells" / killed.parent.name / "run.json"
     assert json.loads(resumed.read_bytes())["started"] == started  # it went on, since both nodes are on this machine
 

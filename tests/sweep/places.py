@@ -34,7 +34,7 @@ class Scripted:
         self.started: list[Job] = []
         self.running: list[Job] = []
         self.root = Path()
-        self.stopped = self.closed = False
+        self.stopped = self.closed = self.cleared = False
 
     def open(self, root: Path) -> None:
         self.root = root
@@ -58,6 +58,9 @@ class Scripted:
         folder.mkdir(parents=True, exist_ok=True)
         RunFolder(folder).write(record(job))
         return Ended(job)
+
+    def clear(self) -> None:
+        self.cleared = True
 
     def stop(self) -> None:
         self.stopped = True

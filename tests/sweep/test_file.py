@@ -84,6 +84,7 @@ def test_switches_are_turned_on_and_off() -> None:
         ("seeds = 2", "resources = { cpu = 2 }", r"unknown key of \[resources\] 'cpu': did you mean 'cpus'\?"),
         ("seeds = 2", "resources = { cpus = 0 }", "cpus is 0"),
         ("seeds = 2", "resources = { gpus = 1.5 }", "gpus is 1.5: it must be a whole number, or a fraction of one"),
+        ("epochs = 1", 'device = "cuda"', "device is cuda, and a cell has no GPU: set gpus = 1"),
         ("seeds = 2", "resources = 3", "resources must be a table"),
         ("seeds = 2", "seeds = ", "is not TOML"),
         ('"resnet8"', '"res\\u0000net"', "holds a character that no command line can"),

@@ -29,6 +29,7 @@ def test_every_cell_runs_once_and_the_record_says_what_came_out(tmp_path: Path) 
     record = swept(tmp_path / "one", place)
     assert Counter(job.name for job in place.started) == dict.fromkeys((cell.name for cell in record.cells), 1)
     assert len(record.cells) == 8
+    assert place.cleared
     assert place.closed
     assert loads((tmp_path / "one" / RECORD).read_bytes(), SweepRecord, "") == record
     run = store.find(tmp_path / "one").read()
@@ -46,7 +47,7 @@ def test_resumed_equals_uninterrupted_and_what_is_finished_never_runs_again(tmp_
     first, second = Scripted(ctrl_c=after), Scripted(slots=2)
     with pytest.raises(Interrupted, match=f"go on with gleanet sweep --resume {tmp_path / 'parts'}"):
         swept(tmp_path / "parts", first)
-    assert first.stopped
+    assert (first.stopped, first.cleared) == (True, False)
     assert store.find(tmp_path / "parts").read().status == "interrupted"
     _, record = sweep(None, lambda resources: second, KNOWN, resume=str(tmp_path / "parts"))
     finished = {job.name for job in first.started[:after]}
