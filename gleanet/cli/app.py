@@ -15,6 +15,7 @@ from gleanet.cli import activations, frameworks, jobs, lookups, stages
 from gleanet.cli.inspect import inspect
 from gleanet.cli.papers import papers
 from gleanet.cli.serve import serve
+from gleanet.cli.sweep import sweep
 from gleanet.cli.terminal import print_error, print_text
 from gleanet.core.errors import GleanetError
 
@@ -37,6 +38,7 @@ app.command()(stages.measure)
 app.command()(inspect)
 app.command()(lookups.doctor)
 app.command()(serve)
+app.command()(sweep)
 app.add_typer(activations.activations)
 app.add_typer(lookups.runs)
 app.add_typer(lookups.plans)

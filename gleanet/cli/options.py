@@ -1,6 +1,5 @@
 """Options that several commands share, with one name, one meaning and one help text each."""
 
-import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -8,25 +7,16 @@ import typer
 
 from gleanet.core import settings
 from gleanet.core.errors import SettingsError
+from gleanet.core.toml import read_toml
 
 SHARED = ("config", "help")
-MAX_CONFIG = 2**14  # Python's TOML reader takes time with the square of how deep tables lie in tables
 
 
 def _config(context: typer.Context, path: Path | None) -> Path | None:
     """Take values from a TOML file as defaults, so that the command line wins; an unknown key is an error."""
     if path is None:
         return None
-    try:
-        with open(path, "rb") as file:
-            data = file.read(MAX_CONFIG + 1)
-        if len(data) > MAX_CONFIG:
-            raise SettingsError(f"--config {path} is longer than {MAX_CONFIG:,} bytes: it should hold options by name")
-        values = tomllib.loads(data.decode())
-    except OSError as error:
-        raise SettingsError(f"cannot read --config {path}: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, a number of a million digits, tables in tables without end
-        raise SettingsError(f"--config {path} is not TOML: {error}") from error
+    values = read_toml(path, f"--config {path}")
     known = {str(parameter.name) for parameter in context.command.params} - set(SHARED)
     given = {key.replace("-", "_"): value for key, value in values.items()}
     unknown = sorted(set(given) - known)

@@ -72,7 +72,7 @@ class TerminalProgress:
             bars.stop_task(task)
 
     def say(self, line: str) -> None:
-        self.console.print(line, soft_wrap=True)
+        self.console.print(printable(line), soft_wrap=True, markup=False)  # a name in brackets is no style
 
     @contextmanager
     def _lines(self, what: str, total: int | None, unit: str) -> Iterator[Advance]:

@@ -19,7 +19,9 @@ from gleanet.report.tables import Table
 
 
 @dataclass(frozen=True)
-class _Page:
+class FiguresPage:
+    """All that the page shows, in its order, as finished strings and pictures."""
+
     title: str
     eyebrow: tuple[str, ...]
     context: tuple[str, ...]
@@ -36,8 +38,8 @@ def functions_page(shapes: Sequence[FunctionShape]) -> str:
     """A page with every function, drawn with its derivative, and the table of :func:`function_table`."""
     values = [Line(shape.name, tuple(zip(shape.x, shape.y, strict=True))) for shape in shapes]
     slopes = [Line(shape.name, tuple(zip(shape.x, shape.slope, strict=True))) for shape in shapes]
-    return _rendered(
-        _Page(
+    return rendered(
+        FiguresPage(
             title="Activation functions",
             eyebrow=("gleanet", f"{len(shapes)} functions"),
             context=("The area below the boundary is the integral of −f over x < 0; the gain keeps the second moment through a layer.",),
@@ -45,7 +47,7 @@ def functions_page(shapes: Sequence[FunctionShape]) -> str:
             table_title="Formulas",
             notes=(),
             keys=keys(values),
-            panels=_panels([(values, "x", "f(x)", "The functions"), (slopes, "x", "f'(x)", "Their derivatives")]),
+            panels=panels_of([(values, "x", "f(x)", "The functions"), (slopes, "x", "f'(x)", "Their derivatives")]),
             panels_title="Function and derivative",
             footer="Written by gleanet activations --plot.",
         )
@@ -76,8 +78,8 @@ def comparison_table(rows: Sequence[Compared], baseline: str) -> Table:
     cells = tuple(
         (
             row.activation,
-            _percent(row.mean),
-            "baseline" if row.activation == baseline else _points(row.difference),
+            interval_percent(row.mean),
+            "baseline" if row.activation == baseline else interval_points(row.difference),
             f"{len(row.accuracies)}" + (f", {row.failed} diverged" if row.failed else ""),
             units.NONE if row.seconds is None else units.duration(row.seconds),
             *(units.milliseconds(next((t.p50_ms for t in row.latencies if t.batch == batch), None)) for batch in batches),
@@ -92,7 +94,7 @@ def render_comparison(run: Run, rows: Sequence[Compared], baseline: str, folder:
     """Write the report of a comparison into the run's folder and return its path."""
     losses, accuracies = (_lines(run.curves, what) for what in ("loss", "accuracy"))
     machine = run.machine.get("cpu", "")
-    page = _Page(
+    page = FiguresPage(
         title=f"{run.model} with {len(rows)} activation functions",
         eyebrow=("gleanet", run.model, str(run.data.get("title", "")), run.started.replace("T", " ")[:16]),
         context=(
@@ -104,7 +106,7 @@ def render_comparison(run: Run, rows: Sequence[Compared], baseline: str, folder:
         table_title="Accuracy and cost",
         notes=run.notes,
         keys=keys(losses),
-        panels=_panels(
+        panels=panels_of(
             [
                 (accuracies, "Epoch", "Accuracy, %", "Accuracy on a part of the test images, mean over seeds"),
                 (losses, "Epoch", "Training loss", "Training loss, mean over seeds"),
@@ -114,7 +116,7 @@ def render_comparison(run: Run, rows: Sequence[Compared], baseline: str, folder:
         footer=f"Written by gleanet {run.versions.get('gleanet', '')} from run.json.",
     )
     target = folder / REPORT
-    write_bytes(target, _rendered(page).encode())
+    write_bytes(target, rendered(page).encode())
     return target
 
 
@@ -123,7 +125,8 @@ def _lines(curves: Sequence[Curve], what: str) -> list[Line]:
     return [Line(c.name, tuple((p.epoch, scale * v) for p in c.points if (v := getattr(p, what)) is not None)) for c in curves]
 
 
-def _panels(wanted: Sequence[tuple[Sequence[Line], str, str, str]]) -> tuple[Picture, ...]:
+def panels_of(wanted: Sequence[tuple[Sequence[Line], str, str, str]]) -> tuple[Picture, ...]:
+    """Pictures of (lines, title of the x axis, of the y axis, what it shows in words), without those that have nothing to draw."""
     made = []
     for lines, x_title, y_title, words in wanted:
         wide, narrow = (picture(lines, x_title, y_title, shape) for shape in (charts.WIDE, charts.NARROW))
@@ -132,21 +135,24 @@ def _panels(wanted: Sequence[tuple[Sequence[Line], str, str, str]]) -> tuple[Pic
     return tuple(made)
 
 
-def _percent(found: Interval | None) -> str:
+def interval_percent(found: Interval | None) -> str:
+    """``91.20 % (90.11 to 92.29)`` for a mean of fractions."""
     if found is None:
         return units.NONE
     between = "" if found.low is None or found.high is None else f" ({100 * max(0.0, found.low):.2f} to {100 * min(1.0, found.high):.2f})"
     return f"{100 * found.mean:.2f} %{between}"
 
 
-def _points(found: Interval | None) -> str:
+def interval_points(found: Interval | None) -> str:
+    """``+1.20 points (+0.11 to +2.29)`` for a mean of differences."""
     if found is None:
         return units.NONE
     between = "one seed" if found.low is None or found.high is None else f"{100 * found.low:+.2f} to {100 * found.high:+.2f}"
     return f"{100 * found.mean:+.2f} points ({between})".replace("-", units.MINUS)
 
 
-def _rendered(page: _Page) -> str:
+def rendered(page: FiguresPage) -> str:
+    """The page as one HTML document."""
     here = files_of_package("gleanet.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((here / "figures.html.j2").read_text("utf-8"))

@@ -57,6 +57,8 @@ def _damaged() -> Iterator[Case]:
         yield _case(f"onnx {n}", reader, partial(_one, "m.onnx", partial(specimens.onnx_file, n % 5 == 0), False))
     for n in range(100):
         yield _case(f"config {n}", "config", partial(_text, "c.toml", lambda: specimens.CONFIG))
+    for n in range(60):
+        yield _case(f"sweep {n}", "sweep_file", partial(_text, "s.toml", lambda: specimens.SWEEP))
     for n in range(140):
         yield _case(f"run folder {n}", "run_folder", partial(_text, "run/run.json", specimens.run_record))
     for n in range(60):

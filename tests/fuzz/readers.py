@@ -13,7 +13,7 @@ from torch import nn
 
 from gleanet.cli.app import main
 from gleanet.core import index, store
-from gleanet.core.errors import GleanetError, StoreError
+from gleanet.core.errors import GleanetError, SettingsError, StoreError
 from gleanet.core.records import Preprocess
 from gleanet.core.settings import PruneSettings, ShrinkSettings, TrainSettings
 from gleanet.data import epoch
@@ -27,6 +27,7 @@ from gleanet.pipeline.recording import saved_settings
 from gleanet.prune import Plan
 from gleanet.quantize.prepare import prepare
 from gleanet.report.html import document
+from gleanet.sweep.run import saved as saved_sweep
 from gleanet.train import resume
 from tests.fuzz import specimens
 
@@ -95,11 +96,17 @@ def config(case: Path) -> None:
     command("train", "resnet8", "--config", case / "c.toml")
 
 
+def sweep_file(case: Path) -> None:
+    command("sweep", case / "s.toml", "--dry-run")
+
+
 def run_folder(case: Path) -> None:
     index.listing(case)
     run = store.find(case / "run").read()
     for kind in (TrainSettings, PruneSettings, ShrinkSettings):
         with_settings(case / "run", run.command, kind)
+    with suppress(StoreError, SettingsError):
+        saved_sweep(str(case / "run"))
     command("runs", "list", "--root", case)
     command("runs", "show", case / "run")
 
@@ -144,6 +151,6 @@ def command(*arguments: object) -> None:
 def readers() -> dict[str, Callable[[Path], None]]:
     known = (
         data_folder, image, streamed_image, archive, checkpoint, weights, weights_of_a_name, training_state, onnx_file, onnx_graph, config,
-        run_folder, report, plan,
+        sweep_file, run_folder, report, plan,
     )  # fmt: skip
     return {reader.__name__: reader for reader in known}

@@ -40,6 +40,24 @@ activation = "mish"
 json = true
 """
 
+SWEEP = b"""\
+command = "train"
+seeds = 3
+baseline = { way = "one" }
+retries = 1
+[options]
+model = "resnet8"
+data = "digits"
+epochs = 0.5
+batch-size = 64
+[grid]
+lr = [0.1, 0.2]
+way = [{ name = "one", activation = "relu" }, { name = "two", activation = "mish", weight_decay = 0.0 }]
+[resources]
+cpus = 1
+gpus = 0.5
+"""
+
 
 @cache
 def image(kind: str) -> bytes:
