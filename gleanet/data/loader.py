@@ -3,7 +3,8 @@
 Every function here gives the same answer for the same arguments, on any machine and in any order of calls.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -11,13 +12,17 @@ from numpy.typing import NDArray
 
 from gleanet.core.errors import SettingsError
 from gleanet.core.records import Preprocess
-from gleanet.data.augment import crop_flip
+from gleanet.data.augment import draws, moved
 from gleanet.data.images import ImageSet, Pixels
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 # What a random stream is for, so that no two uses of one seed share numbers.
 _ORDER, _AUGMENT, _CALIBRATE = 0, 1, 2
+
+CPU = torch.device("cpu")
+RESIDENT = 0.5  # of a GPU's free memory, at most: what the pixels of a set may take there; a larger set is sent batch by batch
+_resident: WeakKeyDictionary[ImageSet, torch.Tensor] = WeakKeyDictionary()  # sets whose pixels are on a GPU
 
 
 def calibration(images: ImageSet, n: int, seed: int) -> ImageSet:
@@ -68,6 +73,8 @@ def epoch(
     flip: bool = True,
     start: int = 0,
     padding: int = 4,
+    part: tuple[int, int] = (0, 1),
+    device: torch.device = CPU,
 ) -> Iterator[Batch]:
     """One pass over ``images`` in random order: batches of (float32 [B, 3, H, W] channels-last, int64 [B]); the last may be smaller.
 
@@ -78,26 +85,54 @@ def epoch(
         augment: random shift by up to ``padding`` pixels, and mirroring if ``flip``; see :func:`crop_flip`.
         flip: pass ``Dataset.flip``: digits must not be mirrored.
         start: number of batches to skip at the beginning; costs nothing.
+        part: (rank, world): of each batch only every ``world``-th image, from the ``rank``-th on (none, where a last batch is that small).
+            All parts together are the batch of (0, 1), with the augmentation that each image has there.
+        device: where the batches are made. On a GPU the pixels stay there as uint8, from the first call with a set on, and augmentation
+            and normalisation run there.
 
     Raises:
-        SettingsError: batch size < 1, a negative seed, epoch or start, or a preprocess that :func:`to_input` refuses.
+        SettingsError: batch size < 1, a negative seed, epoch or start, no such part, or a preprocess that :func:`to_input` refuses.
     """
     _check_batch_size(batch_size)
     if start < 0 or epoch < 0 or padding < 0:
         raise SettingsError(f"epoch, start and padding must not be negative, got {epoch}, {start} and {padding}")
     order = np.random.default_rng(_sequence(seed, _ORDER, epoch)).permutation(len(images))
-    scale, shift = map(torch.from_numpy, _affine(preprocess))
+    scale, shift = (torch.from_numpy(each).to(device) for each in _affine(preprocess))
+    rank, world = part
+    if not 0 <= rank < world:
+        raise SettingsError(f"part must be (rank, world) with 0 <= rank < world, got {part}")
 
     def batches() -> Iterator[Batch]:
+        pixels_at = _source(images, device)
         for number in range(start, -(-len(images) // batch_size)):
             rows = order[number * batch_size : (number + 1) * batch_size]
-            pixels = torch.from_numpy(images.images[rows])
+            own = rows[rank::world]
+            pixels = pixels_at(own)
             if augment:
                 generator = torch.Generator().manual_seed(_seed(seed, _AUGMENT, epoch, number))
-                pixels = crop_flip(pixels, generator, padding, flip)
-            yield _normalised(pixels, scale, shift), torch.from_numpy(images.labels[rows])
+                offsets, flips = draws(len(rows), generator, padding, flip)
+                pixels = moved(pixels, offsets[rank::world], flips[rank::world], padding)
+            yield _normalised(pixels, scale, shift), torch.from_numpy(images.labels[own]).to(device, non_blocking=True)
 
     return batches()
+
+
+def _source(images: ImageSet, device: torch.device) -> Callable[[NDArray[np.int64]], torch.Tensor]:
+    """From rows [M] to their pixels uint8 [M, 3, H, W] on ``device``."""
+    if device.type == "cpu":
+        return lambda rows: torch.from_numpy(images.images[rows])
+    if images in _resident or images.images.nbytes <= RESIDENT * _free_memory(device):
+        resident = _resident.get(images)
+        if resident is None or resident.device != device:
+            resident = _resident[images] = torch.from_numpy(images.images).to(device)
+        there = resident
+        return lambda rows: there[torch.from_numpy(rows).to(device, non_blocking=True)]
+    return lambda rows: torch.from_numpy(images.images[rows]).to(device, non_blocking=True)
+
+
+def _free_memory(device: torch.device) -> int:
+    """Bytes that are free on a GPU; 0 for devices that do not tell."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
 
 
 def eval_batches(images: ImageSet, batch_size: int, preprocess: Preprocess) -> Iterator[Batch]:

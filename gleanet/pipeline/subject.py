@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gleanet.core.errors import ModelError, SettingsError
+from gleanet.core.launch import launch
 from gleanet.core.progress import Progress
 from gleanet.core.records import Preprocess
 from gleanet.core.settings import Device, PruneSettings, ShrinkSettings, TrainSettings
 from gleanet.data import Dataset, ImageSet, calibration, load, to_input
 from gleanet.nn import architecture_of, build, set_architecture
+from gleanet.train.team import ALONE, Team
 
 BATCH = 128
 RESERVE = 20_000  # where 2 % of the answers differ, the interval is then 1.96 sqrt(0.02 / 20,000) = 0.2 points to either side
@@ -61,15 +63,22 @@ def in_batches(images: ImageSet) -> Iterator[ImageSet]:
         yield images.subset(np.arange(start, min(start + BATCH, len(images))))
 
 
-def subject(settings: ShrinkSettings | TrainSettings | PruneSettings, *, activation: str | None = None, progress: Progress) -> Subject:
-    """Load the data, build the network for its classes, and put it on the device.
+def subject(
+    settings: ShrinkSettings | TrainSettings | PruneSettings, *, activation: str | None = None, team: Team = ALONE, progress: Progress
+) -> Subject:
+    """Load the data, build the network for its classes, and put it on the device. The first of several processes goes before the others,
+    which then find what it has downloaded.
 
     Raises:
         DataError, ModelError, CheckpointError: see :func:`gleanet.data.load` and :func:`gleanet.nn.build`.
         SettingsError: a GPU is asked for and there is none.
     """
     where = pick_device(settings.device)
-    dataset = load(settings.data, progress=progress)
+    if team.rank == 0:
+        dataset = load(settings.data, progress=progress)
+    team.any(True)
+    if team.rank > 0:
+        dataset = load(settings.data, progress=progress)
     return Subject(network(settings.model, settings.weights, dataset, activation, settings.seed).to(where), dataset, where)
 
 
@@ -101,7 +110,8 @@ def pick_device(device: Device) -> torch.device:
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise SettingsError("--device cuda: torch finds no CUDA GPU here; use --device cpu, or see `gleanet doctor`")
-    return torch.device("cuda" if available and device != "cpu" else "cpu")
+    together = launch()
+    return torch.device("cpu") if device == "cpu" or not available else torch.device("cuda", together.local_rank if together else 0)
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,7 @@ def identity(model: nn.Module, images: ImageSet, recipe: Recipe, seed: int, teac
     data = hashlib.sha256(np.ascontiguousarray(images.labels).data)
     data.update(np.ascontiguousarray(images.images).data)
     return {
-        "recipe": ", ".join(f"{key} {value}" for key, value in asdict(recipe).items()),
+        "recipe": ", ".join(f"{key} {value}" for key, value in asdict(recipe).items() if (key, value) != ("precision", "float32")),
         "seed": str(seed),
         "data": f"{len(images)} images {data.hexdigest()[:12]}",
         "starting weights": _digest(model),
