@@ -104,9 +104,9 @@ def connect(device: Device, launch: Launch, *, timeout: timedelta = TIMEOUT) -> 
     gpus = torch.cuda.device_count() if device != "cpu" else 0
     if device == "cuda" or gpus:
         if launch.local_size > gpus:
+            fewer = f"--nproc-per-node {gpus}, or " if gpus else ""
             raise SettingsError(
-                f"torchrun has started {launch.local_size} processes on a machine with {gpus} CUDA GPUs: "
-                f"use --nproc-per-node {max(1, gpus)}, or --device cpu"
+                f"torchrun has started {launch.local_size} processes and torch finds {gpus} CUDA GPUs here: use {fewer}--device cpu"
             )
         kind, backend = "cuda", "cpu:gloo,cuda:nccl"
         torch.cuda.set_device(launch.local_rank)

@@ -1,6 +1,7 @@
-"""What tests/train/test_distributed.py starts with torchrun: each process writes what it found to FOLDER/RANK.pt.
+"""What tests/train/test_distributed.py starts with torchrun: each process writes what it found to FOLDER/RANK.pt, then all of them carry
+out a command.
 
-    torchrun --nproc-per-node 2 -m tests.train.together FOLDER
+torchrun --nproc-per-node 2 -m tests.train.together FOLDER train resnet8 --data digits
 """
 
 import sys
@@ -11,14 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gleanet.cli.app import main as gleanet
 from gleanet.core.launch import launch
 from gleanet.core.records import Preprocess
-from gleanet.data import ImageSet
 from gleanet.prune import FCR
 from gleanet.train import Recipe, fit, range_test
 from gleanet.train.distributed import connect
 from gleanet.train.syncnorm import shared_statistics
-from gleanet.train.team import ALONE, Team
+from gleanet.train.team import Team
 from tests.train.tiny import images, net
 
 PIXELS = Preprocess()
@@ -60,7 +61,7 @@ def prune(team: Team, options: Found) -> Found:
         kept.append([part.keep for part in fcr.plan.groups])
 
     fit(model, images(97), RECIPE, preprocess=PIXELS, seed=0, after_step=hook, along=fcr, team=team)
-    return {"kept": kept, "weights": fcr.finish().state_dict(), "state": len(fcr.state_dict().get("watched", {}))}
+    return {"kept": kept, "weights": fcr.finish().state_dict()}
 
 
 PRUNING: dict[str, Found] = {
@@ -109,16 +110,15 @@ def norms(rank: int, size: int) -> dict[str, Found]:
 
 
 def everything(team: Team) -> Found:
-    wide = ImageSet(images(97).images, images(97).labels, images().classes, "halves")
     return {
         "train": train(team),
         "norms": norms(team.rank, team.size),
-        "range test": range_test(Double(1), wide, RECIPE, preprocess=PIXELS, seed=0, team=team),
+        "range test": range_test(Double(1), images(97), RECIPE, preprocess=PIXELS, seed=0, team=team),
         **{name: prune(team, options) for name, options in PRUNING.items()},
     }
 
 
-def main() -> None:
+def main() -> int:
     torch.set_num_threads(1)
     folder, here = Path(sys.argv[1]), launch()
     assert here is not None
@@ -127,9 +127,8 @@ def main() -> None:
     found["shared"] = team.shared(lambda: f"made by {team.rank}")
     found["any"] = team.any(team.rank == 1, False)
     torch.save(found, folder / f"{team.rank}.pt")
+    return gleanet(sys.argv[2:])
 
 
 if __name__ == "__main__":
-    main()
-
-__all__ = ["ALONE"]
+    sys.exit(main())
