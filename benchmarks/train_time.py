@@ -54,7 +54,7 @@ class Clock:
 
     def mark(self, phase: str) -> None:
         if self._cuda:
-            event = torch.cuda.Event(enable_timing=True)
+            event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             event.record()
             self._points.append((phase, event))
         else:
@@ -90,18 +90,19 @@ def watched(clock: Clock, model: torch.nn.Module) -> Iterator[None]:
     def marking(phase: str) -> Callable[..., None]:
         return lambda *_: clock.mark(phase)
 
-    plain = loop.epoch
+    names = vars(loop)
+    plain = names["epoch"]
     handles = [
         model.register_forward_pre_hook(marking("the rest")),
         model.register_forward_hook(marking("forward")),
         register_optimizer_step_pre_hook(marking("loss and backward")),
         register_optimizer_step_post_hook(marking("optimizer")),
     ]
-    loop.epoch = batches
+    names["epoch"] = batches
     try:
         yield
     finally:
-        loop.epoch = plain
+        names["epoch"] = plain
         for handle in handles:
             handle.remove()
 

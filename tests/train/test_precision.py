@@ -45,7 +45,7 @@ def test_it_is_near_float32_and_not_the_same() -> None:
 def test_the_range_test_computes_in_it_too() -> None:
     net_seen = net()
     seen = set()
-    net_seen[0].register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))  # type: ignore[index,operator,union-attr]
+    net_seen[0].register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))  # type: ignore[index]
     range_test(net_seen, images(), recipe("bf16"), preprocess=Preprocess(), seed=0)
     assert seen == {torch.bfloat16}
 

@@ -80,7 +80,7 @@ def normalise(own: slice, shared: bool, x: Tensor, target: Tensor, norm: nn.Modu
             y = norm(x)
     else:
         y = norm(x)
-    (y * target[own]).sum().backward()  # type: ignore[no-untyped-call]
+    (y * target[own]).sum().backward()
     grads = {f"d{name}": parameter.grad for name, parameter in norm.named_parameters()}
     return {"y": y.detach(), "dx": x.grad, **grads, **{name: buffer.clone() for name, buffer in norm.named_buffers()}}
 
