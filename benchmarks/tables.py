@@ -56,6 +56,7 @@ def targets() -> dict[Path, str]:
     evidence_text = evidence.read_text(encoding="utf-8")
     blocks = {
         "throughput": throughput_text(throughput),
+        "train_time": train_time_text(json.loads((RESULTS / "train_time.json").read_text(encoding="utf-8"))),
         "pruning_speed": pruning_text(pruning),
         "teacher": teacher_table({"no teacher": main_run, "the given network as teacher": taught}),
         "main_job": "\n\n".join(f"### {name}\n\n`{command(run)}`\n\n{result_table(run)}\n\n{caption(run)}" for name, run in runs.items()),
@@ -100,6 +101,25 @@ def throughput_text(found: dict[str, Any]) -> str:
         f"{settings['model']}, batch {settings['batch_size']}, {settings['threads']} thread(s), {settings['data']}, "
         f"{ratio['rounds']} interleaved rounds of {settings['steps']} steps. {found['machine']['cpu']}, torch {found['versions']['torch']}."
     )
+
+
+def train_time_text(found: dict[str, Any]) -> str:
+    """Milliseconds of each phase of a training step and, where there was a GPU, operations a second beside the published recipes."""
+    trainings, settings = found["trainings"], found["settings"]
+    phases = list(trainings[0]["ms"])
+    lines = [f"| training | {' | '.join(phases)} | images/s |", "| --- |" + " --- |" * (len(phases) + 1)]
+    for each in trainings:
+        cells = [f"{each['ms'][phase]:.2f} ms ({100 * each['share'][phase]:.1f} %)" for phase in phases]
+        where = f"{settings['threads']} thread(s)" if each["device"] == "cpu" else each["device"]
+        name = f"{each['model']}, batch {each['batch_size']}, {each['precision']}, {where}"
+        lines.append(f"| {name} | {' | '.join(cells)} | {each['images_per_s']:,.0f} |")
+    note = f" {settings['note']}" if settings["note"] else ""
+    lines += ["", f"Median of {trainings[0]['steps']} steps (share of the whole time), {settings['data']}. {found['machine']['cpu']}, "]
+    lines[-1] += f"torch {found['versions']['torch']}.{note}"
+    if found["tera_operations_per_s"]:
+        lines += ["", "| on one GPU | 10^12 operations/s |", "| --- | --- |"]
+        lines += [f"| {name} | {value:.0f} |" for name, value in found["tera_operations_per_s"].items()]
+    return "\n".join(lines)
 
 
 def pruning_text(found: dict[str, Any]) -> str:

@@ -5,7 +5,8 @@ Exit codes: 0 done, 1 failed, 2 bad usage or bad input, 3 done but below the use
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib.metadata import version
 from typing import Annotated
 
@@ -17,9 +18,11 @@ from gleanet.cli.papers import papers
 from gleanet.cli.serve import serve
 from gleanet.cli.sweep import sweep
 from gleanet.cli.terminal import print_error, print_text
-from gleanet.core.errors import GleanetError
+from gleanet.core.errors import GleanetError, SettingsError
+from gleanet.core.launch import Launch, launch
 
 INTERRUPTED = 130
+TOGETHER = ("train ", "prune ")  # commands that several processes can carry out together
 
 app = typer.Typer(
     name="gleanet",
@@ -60,15 +63,18 @@ def _root(show: Annotated[bool, typer.Option("--version", callback=_version, is_
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Expected errors print one line; only our own mistakes show a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    together: Launch | None = None
     try:
-        code = app(arguments, standalone_mode=False, prog_name="gleanet")
+        together = launch()
+        with _one_of(together, _command(arguments)):
+            code = app(arguments, standalone_mode=False, prog_name="gleanet")
     except typer.Exit as stop:
         return stop.exit_code
     except typer.TyperException as usage:
-        print_error(f"{usage.format_message()} (see gleanet {_command(arguments)}--help)")
+        _say(f"{usage.format_message()} (see gleanet {_command(arguments)}--help)", together)
         return 2
     except GleanetError as error:
-        print_error(str(error))
+        _say(str(error), together)
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
@@ -76,11 +82,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (OSError, MemoryError) as error:
-        print_error(f"{type(error).__name__}: {error}")
+        _say(f"{type(error).__name__}: {error}", together)
         return 1
     if code == INTERRUPTED:  # Ctrl-C outside of a run: there is nothing to go on with
-        print_error("interrupted")
+        _say("interrupted", together)
     return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def _one_of(together: Launch | None, command: str) -> Iterator[None]:
+    """The block of a command in one of several processes: that of rank 0 speaks for all.
+
+    Raises:
+        SettingsError: the command is one for a single process.
+    """
+    if together is None:
+        yield
+        return
+    if command not in TOGETHER:
+        raise SettingsError(
+            f"torchrun has started {together.size} processes, which can share `train` and `prune --in-training` only: "
+            f"run gleanet {command}without torchrun"
+        )
+    if together.rank == 0:
+        yield
+        return
+    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+        yield
+
+
+def _say(message: str, together: Launch | None) -> None:
+    """Show an error; one that several processes meet, once."""
+    if together is not None:
+        from gleanet.train.speaker import first_to_speak
+
+        if not first_to_speak():
+            return
+    print_error(message)
 
 
 def _command(arguments: Sequence[str]) -> str:

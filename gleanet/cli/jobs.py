@@ -110,6 +110,7 @@ def train(
     batch_size: o.BatchSize = 128,
     weight_decay: o.WeightDecay = 5e-4,
     label_smoothing: o.LabelSmoothing = 0.0,
+    precision: o.Precision = None,
     seed: o.Seed = 0,
     threads: o.Threads = 1,
     device: o.Device = "auto",
@@ -121,6 +122,8 @@ def train(
     """Train or fine-tune a network; resumable.
 
     Example: [bold]gleanet train resnet8 --data digits --epochs 5[/]
+
+    In two processes, on two GPUs if there are: [bold]torchrun --nproc-per-node 2 -m gleanet train resnet8 --data digits --epochs 5[/]
     """
     import gleanet.pipeline as pipeline
 
@@ -135,7 +138,7 @@ def train(
             seed=seed,
             threads=threads,
             device=device,
-            training=Training(epochs, lr, batch_size, weight_decay, label_smoothing, distill=0),
+            training=Training(epochs, lr, batch_size, weight_decay, label_smoothing, distill=0, precision=precision),
         )
     with TerminalProgress() as progress:
         run = pipeline.train(settings, out=out, resume=resume, progress=progress)

@@ -49,6 +49,10 @@ Lr = Annotated[float | None, typer.Option(help="Peak learning rate. Default: fro
 BatchSize = Annotated[int, typer.Option(help="Images a training step.")]
 WeightDecay = Annotated[float, typer.Option(help="Weight decay, not on norms and biases.")]
 LabelSmoothing = Annotated[float, typer.Option(help="Label smoothing, in [0, 1).")]
+Precision = Annotated[
+    settings.Precision | None,
+    typer.Option(help="What convolutions and linear layers compute in; the weights stay float32. Default: bf16 on GPUs that have it."),
+]
 Distill = Annotated[
     float | None,
     typer.Option(help="Weight of the teacher (the given network) in the loss. Default: 0.5 where it knows the training images, else 0."),

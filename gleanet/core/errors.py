@@ -12,6 +12,7 @@
     ├── QuantizationError        no method gives a file that loads
     ├── StoreError               a file or run folder cannot be written or read back
     │   └── NewerFormat          written by a newer gleanet; nothing is wrong with it
+    ├── PeerLost                 another process of a training has died or cannot be reached; says how to go on
     └── Interrupted              exit code 130: stopped by Ctrl-C after the state was saved; says how to go on
 
 A message says what is wrong, with which value, and what to do, in one line.
@@ -65,6 +66,10 @@ class StoreError(GleanetError):
 
 
 class NewerFormat(StoreError):
+    pass
+
+
+class PeerLost(GleanetError):
     pass
 
 

@@ -10,6 +10,7 @@ import msgspec
 from gleanet.core.errors import SettingsError
 
 Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["float32", "bf16"]
 Allocation = Literal["uniform", "global", "latency"]
 Bound = Literal["flops", "params", "bytes", "latency"]
 Recycle = Literal["features", "similarity", "weights", "none"]
@@ -27,7 +28,10 @@ BOUNDS: dict[Bound, str] = {
 
 @dataclass(frozen=True)
 class Training:
-    """How to train or fine-tune. ``lr`` None: from a range test. ``distill``: weight of the teacher; None: it depends on the teacher."""
+    """How to train or fine-tune. ``lr`` None: from a range test. ``distill``: weight of the teacher; None: it depends on the teacher.
+
+    ``precision`` None: bf16 on GPUs that have it, else float32.
+    """
 
     epochs: float = 0.0
     lr: float | None = None
@@ -36,6 +40,7 @@ class Training:
     label_smoothing: float = 0.0
     distill: float | None = None
     temperature: float = 4.0
+    precision: Precision | None = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +197,7 @@ def check_training(training: Training) -> None:
     _within("--weight-decay", t.weight_decay, 0 <= t.weight_decay < math.inf, "0 or more")
     _within("--label-smoothing", t.label_smoothing, 0 <= t.label_smoothing < 1, "in [0, 1)")
     _within("--distill", t.distill, t.distill is None or 0 <= t.distill <= 1, "in [0, 1]")
+    _within("--precision", t.precision, t.precision in (None, "float32", "bf16"), "float32 or bf16")
 
 
 def check_pruning(pruning: Pruning, training: Training) -> None:

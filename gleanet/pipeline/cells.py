@@ -60,7 +60,8 @@ def cell(setting: Setting, activation: str, seed: int, folder: Path, progress: P
     record, state = folder / f"{name}.json", folder / f"{name}.state"
     if record.is_file():
         return loads(record.read_bytes(), Cell, str(record))
-    net = network(setting.model, setting.weights, setting.data, activation, seed).to(pick_device(setting.device))
+    device = pick_device(setting.device)
+    net = network(setting.model, setting.weights, setting.data, activation, seed).to(device)
     preprocess = architecture_of(net).preprocess
     seen = _Count(progress)
     began = time.perf_counter()
@@ -69,7 +70,7 @@ def cell(setting: Setting, activation: str, seed: int, folder: Path, progress: P
         _, curve = fit(
             net,
             setting.train,
-            recipe_of(setting.training, setting.data.flip),
+            recipe_of(setting.training, setting.data.flip, device),
             preprocess=preprocess,
             seed=seed,
             evaluate=setting.judge.subset(np.arange(min(CURVE_IMAGES, len(setting.judge)))),

@@ -6,6 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from gleanet.core.errors import SettingsError
+from gleanet.core.launch import launch
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Curve, Run
 from gleanet.core.settings import PruneSettings, plain
@@ -14,11 +15,13 @@ from gleanet.nn import save
 from gleanet.pipeline.planning import planned, without_times
 from gleanet.pipeline.recording import Recorder, described, done_already, recorded, saved_settings
 from gleanet.pipeline.subject import Subject, samples, subject
+from gleanet.pipeline.team import assembled
 from gleanet.pipeline.train import accuracy_on_test, recipe_of, taught
 from gleanet.prune import FCR, Plan, carry_out
 from gleanet.prune.apply import grouping_for
 from gleanet.train import fit
 from gleanet.train.recipe import total_steps
+from gleanet.train.team import Team
 
 STATE = "prune.state"
 PLAN = "plan.json"
@@ -26,7 +29,8 @@ EXAMINED = 2000  # training images that show whether the given network can teach
 
 
 def prune(settings: PruneSettings | None, *, out: Path | None = None, resume: str | None = None, progress: Progress = SILENT) -> Run:
-    """Prune a network to a budget and keep it as ``model.gleanet``, with ``plan.json`` beside it.
+    """Prune a network to a budget and keep it as ``model.gleanet``, with ``plan.json`` beside it. While training goes on, all processes
+    that torchrun has started do it together.
 
     Args:
         settings: what to do; None with ``resume``, which takes the settings of that run.
@@ -38,14 +42,20 @@ def prune(settings: PruneSettings | None, *, out: Path | None = None, resume: st
     if done := done_already(resume, "prune", progress):
         return done
     settings = settings or saved_settings(resume, "prune", PruneSettings)
-    with recorded("prune", settings.model, plain(settings), out=out, resume=resume) as recorder:
-        target = subject(settings, progress=progress)
-        before = accuracy_on_test(target, progress)
-        work = _in_training if settings.in_training else _one_shot
-        small, plan, curves = work(settings, target, recorder, progress)
-        save(small, recorder.folder.path("model.gleanet"), history={"settings": plain(settings), "plan": without_times(plan)})
-        plan.save(recorder.folder.path(PLAN))
-        after = accuracy_on_test(Subject(small, target.data, target.device), progress)
+    if launch() is not None and not settings.in_training:
+        raise SettingsError("torchrun is for training: prune with --in-training, or without torchrun in one process")
+    team = assembled(settings.device)
+    with recorded("prune", settings.model, plain(settings), out=out, resume=resume, team=team) as recorder, team.guard():
+        target = subject(settings, team=team, progress=progress)
+        before = accuracy_on_test(target, progress, team)
+        if settings.in_training:
+            small, plan, curves = _in_training(settings, target, recorder, team, progress)
+        else:
+            small, plan, curves = _one_shot(settings, target, recorder, progress)
+        if team.rank == 0:
+            save(small, recorder.folder.path("model.gleanet"), history={"settings": plain(settings), "plan": without_times(plan)})
+            plan.save(recorder.folder.path(PLAN))
+        after = accuracy_on_test(Subject(small, target.data, target.device), progress, team)
         return recorder.finish(
             status="done",
             data=described(target.data),
@@ -87,7 +97,7 @@ def _one_shot(settings: PruneSettings, target: Subject, recorder: Recorder, prog
     small, curve = fit(
         small,
         target.data.train,
-        recipe_of(training, target.data.flip),
+        recipe_of(training, target.data.flip, target.device),
         preprocess=target.preprocess,
         seed=settings.seed,
         teacher=target.net if training.distill else None,
@@ -132,14 +142,14 @@ def _given(file: str, target: Subject) -> Plan:
     return plan
 
 
-def _in_training(settings: PruneSettings, target: Subject, recorder: Recorder, progress: Progress) -> Pruned:
+def _in_training(settings: PruneSettings, target: Subject, recorder: Recorder, team: Team, progress: Progress) -> Pruned:
     """FCR inside the training loop (DESIGN 5.3); its state is kept with that of the training."""
     pruning, recycle = settings.pruning, settings.pruning.recycle or "features"
     assert recycle != "similarity"  # the settings refuse it
     drawn = samples(target.data, pruning.calibration, EXAMINED, settings.seed)
-    training, teaching = taught(settings.training, target, drawn.selection, progress)
+    training, teaching = team.shared(lambda: taught(settings.training, target, drawn.selection, progress))
     recorder.update(notes=(f"Training: {teaching}.",))
-    recipe = recipe_of(training, target.data.flip)
+    recipe = recipe_of(training, target.data.flip, target.device)
     fcr = FCR(
         target.net,
         target.example,
@@ -153,6 +163,7 @@ def _in_training(settings: PruneSettings, target: Subject, recorder: Recorder, p
         floor=pruning.floor,
         residual=pruning.residual,
         seed=settings.seed,
+        processes=team.processes,
     )
     _, curve = fit(
         target.net,
@@ -166,6 +177,7 @@ def _in_training(settings: PruneSettings, target: Subject, recorder: Recorder, p
         checkpoint=recorder.folder.path(STATE),
         evaluate=target.data.test,
         name="Train and prune",
+        team=team,
         progress=progress,
     )
     return fcr.finish(), fcr.plan, (curve,)

@@ -3,7 +3,7 @@
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,13 +12,15 @@ from typing import Any, TypeVar
 import msgspec
 
 from gleanet.core import host, store
-from gleanet.core.errors import Interrupted, SettingsError, StoreError
+from gleanet.core.errors import Interrupted, PeerLost, SettingsError, StoreError
+from gleanet.core.launch import launch
 from gleanet.core.lock import LOCK
 from gleanet.core.progress import Progress
 from gleanet.core.records import Run
 from gleanet.core.store import RunFolder
 from gleanet.data import Dataset
 from gleanet.report import render
+from gleanet.train.team import ALONE, Team
 
 Settings = TypeVar("Settings")
 FINISHED = ("done", "below bar")
@@ -62,22 +64,51 @@ class Recorder:
         """Whether the run has anything to show for itself."""
         return self.updated or bool({entry.name for entry in self.folder.folder.iterdir()} - self.found - {LOCK, store.RECORD})
 
+    def end(self, status: str) -> None:
+        """Write how a run ended that is not done; without any work, take its record away."""
+        if self.has_work():
+            self.update(status=status)
+        else:
+            self.folder.path(store.RECORD).unlink(missing_ok=True)
+
+
+class Follower(Recorder):
+    """The record in a process that only helps the one of rank 0: it grows in memory, and nothing is written."""
+
+    def update(self, *, results: Mapping[str, Any] | None = None, **changes: Any) -> Run:
+        self.run = self._grown(results, changes)
+        self.updated = True
+        return self.run
+
+    def finish(self, *, status: str, results: Mapping[str, Any] | None = None, **changes: Any) -> Run:
+        return self.update(results=results, status=status, **changes)
+
+    def has_work(self) -> bool:
+        return self.updated
+
+    def end(self, status: str) -> None:
+        self.run = replace(self.run, status=status)
+
 
 @contextmanager
-def recorded(command: str, model: str, settings: dict[str, Any], *, out: Path | None, resume: str | None = None) -> Iterator[Recorder]:
+def recorded(
+    command: str, model: str, settings: dict[str, Any], *, out: Path | None, resume: str | None = None, team: Team = ALONE
+) -> Iterator[Recorder]:
     """Open (or reopen) a run folder and keep its record true, however the run ends.
 
     The record says ``running`` from before the work, so that a run that is killed at any moment can be resumed, until the block ends; then
     ``done`` unless the block set another status, ``interrupted`` on Ctrl-C, ``failed`` on an error. A run that fails before it has written
-    any artefact leaves no folder; one that was resumed keeps what its record had.
+    any artefact leaves no folder; one that was resumed keeps what its record had. Of several processes (``team``) the one of rank 0 alone
+    opens the folder and writes.
 
     Raises:
         BadInput, StoreError: see :mod:`gleanet.core.store`.
         Interrupted: on Ctrl-C, with the line that says how to go on.
+        PeerLost: another process has died; the line says how to go on.
     """
     started = datetime.now(UTC)
-    folder = store.resume(resume) if resume else store.create(out, model, now=started)
-    with folder:
+    with ExitStack() as held:
+        folder = RunFolder(team.shared(lambda: held.enter_context(_opened(resume, out, model, started)).folder))
         fresh = Run(
             id=folder.id,
             command=command,
@@ -89,21 +120,40 @@ def recorded(command: str, model: str, settings: dict[str, Any], *, out: Path | 
             versions=host.versions(),
             machine=host.machine(),
         )
-        run = replace(folder.read(), status="running", versions=fresh.versions, machine=fresh.machine) if resume else fresh
-        recorder = Recorder(folder, run, frozenset(entry.name for entry in folder.folder.iterdir()), updated=bool(resume))
-        folder.write(run)
+        recorder = _begun(folder, fresh, resumed=bool(resume)) if team.rank == 0 else Follower(folder, fresh, updated=bool(resume))
         try:
             yield recorder
         except KeyboardInterrupt as stop:
-            _end(recorder, "interrupted")
+            recorder.end("interrupted")
             if not recorder.has_work():
                 raise Interrupted("interrupted before anything was done") from stop
-            raise Interrupted(f"interrupted: go on with gleanet {command} --resume {folder.folder}") from stop
+            raise Interrupted(f"interrupted: go on with {_command(command, folder)}") from stop
+        except PeerLost as loss:
+            recorder.end("interrupted")
+            raise PeerLost(f"{loss}: go on with {_command(command, folder)}" if recorder.has_work() else str(loss)) from loss
         except BaseException:
-            _end(recorder, "failed")
+            recorder.end("failed")
             raise
         if recorder.run.status == "running":
             recorder.update(status="done")
+
+
+def _opened(resume: str | None, out: Path | None, model: str, now: datetime) -> RunFolder:
+    return store.resume(resume) if resume else store.create(out, model, now=now)
+
+
+def _begun(folder: RunFolder, fresh: Run, *, resumed: bool) -> Recorder:
+    """The record as it is at the start, written."""
+    run = replace(folder.read(), status="running", versions=fresh.versions, machine=fresh.machine) if resumed else fresh
+    recorder = Recorder(folder, run, frozenset(entry.name for entry in folder.folder.iterdir()), updated=resumed)
+    folder.write(run)
+    return recorder
+
+
+def _command(command: str, folder: RunFolder) -> str:
+    """What goes on with the run."""
+    arguments, together = f"{command} --resume {folder.folder}", launch()
+    return f"gleanet {arguments}" if together is None else together.command(arguments)
 
 
 def done_already(resume: str | None, command: str, progress: Progress, needs: Sequence[str] = ("model.gleanet",)) -> Run | None:
@@ -114,8 +164,10 @@ def done_already(resume: str | None, command: str, progress: Progress, needs: Se
     run = folder.read()
     if run.command != command or run.status not in FINISHED or not all(folder.path(name).is_file() for name in needs):
         return None
-    with store.resume(resume) as locked:
-        _discard_states(locked)
+    together = launch()
+    if together is None or together.rank == 0:
+        with store.resume(resume) as locked:
+            _discard_states(locked)
     progress.say(f"{folder.folder} is {run.status}: there is nothing to go on with")
     return run
 
@@ -124,13 +176,6 @@ def _discard_states(folder: RunFolder) -> None:
     for state in folder.folder.rglob("*.state"):
         state.unlink(missing_ok=True)
     shutil.rmtree(folder.path(TRIALS), ignore_errors=True)
-
-
-def _end(recorder: Recorder, status: str) -> None:
-    if recorder.has_work():
-        recorder.update(status=status)
-    else:
-        recorder.folder.path(store.RECORD).unlink(missing_ok=True)
 
 
 def described(data: Dataset) -> dict[str, Any]:

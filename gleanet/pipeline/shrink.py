@@ -161,7 +161,7 @@ def _own_factory(job: _Job) -> str | None:
 def _fine_tune(job: _Job, net: nn.Module, name: str) -> tuple[nn.Module, Curve]:
     """Fine-tune with the network as given for a teacher; the same recipe for whatever is fine-tuned (DESIGN 5.4a)."""
     training = job.settings.training
-    recipe = recipe_of(training, job.subject.data.flip)
+    recipe = recipe_of(training, job.subject.data.flip, job.subject.device)
     return fit(
         net,
         job.subject.data.train,

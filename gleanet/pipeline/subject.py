@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from gleanet.core.errors import ModelError, SettingsError
+from gleanet.core.launch import launch
 from gleanet.core.lazy import Array, Lazy
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Preprocess
@@ -17,6 +18,7 @@ from gleanet.data import USUAL_SIZE, Dataset, ImageSet, as_input, calibration, l
 from gleanet.data.images import size_text
 from gleanet.data.loader import AT_ONCE
 from gleanet.nn import architecture_of, build, input_size, set_architecture
+from gleanet.train.team import ALONE, Team
 
 BATCH = 128
 KEPT = 2**29  # bytes
@@ -73,15 +75,22 @@ def judging(images: ImageSet, taken: Callable[[ImageSet], Array], look: int) -> 
         yield taken(part), part.labels
 
 
-def subject(settings: ShrinkSettings | TrainSettings | PruneSettings, *, activation: str | None = None, progress: Progress) -> Subject:
-    """Load the data, build the network for its classes, and put it on the device.
+def subject(
+    settings: ShrinkSettings | TrainSettings | PruneSettings, *, activation: str | None = None, team: Team = ALONE, progress: Progress
+) -> Subject:
+    """Load the data, build the network for its classes, and put it on the device. The first of several processes goes before the others,
+    which then find what it has downloaded.
 
     Raises:
         DataError, ModelError, CheckpointError: see :func:`gleanet.data.load` and :func:`gleanet.nn.build`.
         SettingsError: a GPU is asked for and there is none, or another image size than data has that cannot be cut to it.
     """
     where, size = pick_device(settings.device), settings.image_size
-    dataset = load_for(settings.model, settings.weights, settings.data, image_size=size, progress=progress)
+    if team.rank == 0:
+        dataset = load_for(settings.model, settings.weights, settings.data, image_size=size, progress=progress)
+    team.any(True)
+    if team.rank > 0:
+        dataset = load_for(settings.model, settings.weights, settings.data, image_size=size, progress=progress)
     if size is not None and dataset.test.images.shape[2:] != (size, size):
         given = f"the images of {dataset.name} are {size_text(dataset.test.images)}"
         raise SettingsError(f"--image-size is {size}, {given}: only images in folders, a file each, are cut to another size")
@@ -121,7 +130,8 @@ def pick_device(device: Device) -> torch.device:
     available = torch.cuda.is_available()
     if device == "cuda" and not available:
         raise SettingsError("--device cuda: torch finds no CUDA GPU here; use --device cpu, or see `gleanet doctor`")
-    return torch.device("cuda" if available and device != "cpu" else "cpu")
+    together = launch()
+    return torch.device("cpu") if device == "cpu" or not available else torch.device("cuda", together.local_rank if together else 0)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Run
 from gleanet.core.settings import Training, TrainSettings, plain
@@ -11,13 +13,17 @@ from gleanet.data import ImageSet
 from gleanet.nn import save
 from gleanet.pipeline.recording import described, done_already, recorded, saved_settings
 from gleanet.pipeline.subject import Subject, subject
+from gleanet.pipeline.team import assembled
 from gleanet.train import Recipe, fit, predict
+from gleanet.train.evaluate import count_correct
+from gleanet.train.step import best_precision
+from gleanet.train.team import ALONE, Team
 
 STATE = "train.state"
 
 
-def recipe_of(training: Training, flip: bool) -> Recipe:
-    """The recipe that settings stand for; ``flip`` is the data's word on mirroring."""
+def recipe_of(training: Training, flip: bool, device: torch.device) -> Recipe:
+    """The recipe that settings stand for on a device; ``flip`` is the data's word on mirroring."""
     return Recipe(
         epochs=training.epochs,
         batch_size=training.batch_size,
@@ -27,11 +33,12 @@ def recipe_of(training: Training, flip: bool) -> Recipe:
         distill=training.distill or 0.0,
         temperature=training.temperature,
         flip=flip,
+        precision=training.precision or best_precision(device),
     )
 
 
 def train(settings: TrainSettings | None, *, out: Path | None = None, resume: str | None = None, progress: Progress = SILENT) -> Run:
-    """Train a network and keep it as ``model.gleanet``.
+    """Train a network and keep it as ``model.gleanet``. All processes that torchrun has started train it together.
 
     Args:
         settings: what to do; None with ``resume``, which takes the settings of that run.
@@ -39,26 +46,35 @@ def train(settings: TrainSettings | None, *, out: Path | None = None, resume: st
 
     Returns:
         the finished record; ``results["accuracy"]`` is on the test images.
+
+    Raises:
+        GleanetError: one of the family, each with its line; the run's folder then says how far it came.
+        Interrupted: by Ctrl-C, after the state was saved; ``resume`` goes on from there.
+        PeerLost: another process has died; ``resume`` goes on from the last state that was saved.
     """
     if done := done_already(resume, "train", progress):
         return done
     settings = settings or saved_settings(resume, "train", TrainSettings)
-    with recorded("train", settings.model, plain(settings), out=out, resume=resume) as recorder:
-        target = subject(settings, activation=settings.activation, progress=progress)
-        recorder.update(data=described(target.data))
+    team = assembled(settings.device)
+    with recorded("train", settings.model, plain(settings), out=out, resume=resume, team=team) as recorder:
+        target = subject(settings, activation=settings.activation, team=team, progress=progress)
+        recipe = recipe_of(settings.training, target.data.flip, target.device)
+        recorder.update(data=described(target.data), results={"precision": recipe.precision, "processes": team.size})
         _, curve = fit(
             target.net,
             target.data.train,
-            recipe_of(settings.training, target.data.flip),
+            recipe,
             preprocess=target.preprocess,
             seed=settings.seed,
             evaluate=target.data.test,
             checkpoint=recorder.folder.path(STATE),
             name=f"Train {settings.model}",
+            team=team,
             progress=progress,
         )
-        save(target.net, recorder.folder.path("model.gleanet"), history={"settings": plain(settings)})
-        return recorder.finish(status="done", curves=(curve,), results={"accuracy": accuracy_on_test(target, progress)})
+        if team.rank == 0:
+            save(target.net, recorder.folder.path("model.gleanet"), history={"settings": plain(settings)})
+        return recorder.finish(status="done", curves=(curve,), results={"accuracy": accuracy_on_test(target, progress, team)})
 
 
 TAUGHT = 0.5  # weight of a good teacher's term (G. Hinton et al. 2015 weigh it higher than the labels' term; equal is the safer half)
@@ -85,9 +101,8 @@ def taught(training: Training, target: Subject, images: ImageSet, progress: Prog
     return replace(training, distill=weight), words
 
 
-def accuracy_on_test(target: Subject, progress: Progress) -> dict[str, float]:
+def accuracy_on_test(target: Subject, progress: Progress, team: Team = ALONE) -> dict[str, float]:
     """Accuracy on the test images with its interval, as plain fractions."""
     test = target.data.test
-    guesses = predict(target.net, test.images, target.preprocess, progress=progress).argmax(1)
-    found = wilson(int((guesses == test.labels).sum()), len(test))
+    found = wilson(count_correct(target.net, test, target.preprocess, team=team, progress=progress), len(test))
     return {"value": found.value, "low": found.low, "high": found.high, "n": found.n}

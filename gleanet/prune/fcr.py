@@ -51,8 +51,8 @@ class FCR:
 
     Args:
         model: the network being trained; changed in place by :meth:`step`. Where several processes train it, its
-            DistributedDataParallel wrapper: all of them then rank by what all have seen, or refit as the first of them does, and
-            make the same plan. (The inner network does where gradients and weights alone decide.)
+            DistributedDataParallel wrapper, or ``processes``: all of them then rank by what all have seen, or refit as the first of them
+            does, and make the same plan. (The inner network alone does where gradients and weights decide.)
         example_input: float [N, C, H, W].
         flops: fraction of the MACs to keep.
         total_steps: optimizer steps of the whole training.
@@ -68,6 +68,7 @@ class FCR:
         phase: for "weights" and "none": part of ``total_steps`` until the plan is frozen.
         interval: for these: steps between two rankings; default 20, or a fifth of a phase of fewer than 100 steps.
         align, floor, residual, seed: as in :func:`gleanet.prune.plan.plan`.
+        processes: the process group that trains the network, where ``model`` is not its wrapper.
 
     Raises:
         BudgetError, ModelError, SettingsError: as :func:`gleanet.prune.plan.plan`.
@@ -93,11 +94,11 @@ class FCR:
         floor: float = 0.1,
         residual: bool = False,
         seed: int = 0,
+        processes: dist.ProcessGroup | None = None,
     ) -> None:
         _check(total_steps, interval, phase, strength, recycle, images, start, criterion)
         phase_end = max(1, round(phase * total_steps))
         refits = recycle == "features"
-        processes: dist.ProcessGroup | None = None
         if isinstance(model, DistributedDataParallel):
             processes, model = model.process_group, model.module
         watched = not refits and isinstance(criterion, str) and criterion in WATCHED
@@ -214,7 +215,7 @@ class FCR:
     def _listen(self) -> None:
         """From the right step on, keep images."""
         if self._recycle == "features" and not self._refitted and self._gather is None and self._step >= self._start:
-            self._gather = Gather(self.model, self._images)
+            self._gather = Gather(self.model, self._images, self._processes)
 
     @torch.no_grad()
     def _refit(self) -> None:

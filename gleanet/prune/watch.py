@@ -4,7 +4,8 @@
 ``gamma dE/dgamma + beta dE/dbeta`` (P. Molchanov et al., CVPR 2019, section 3.2), by one behind a layer without a norm ``w . dE/dw + b
 dE/db``. (Where a norm follows, the latter says nothing: the norm takes the filter's length away, so ``w . dE/dw`` is 0.) That costs no
 work in the loop, and under DistributedDataParallel the gradients are already those of all processes. ``activation`` has no trace in
-parameters: it is measured by hooks, on training batches, and its sums are added over the processes when a ranking asks for them.
+parameters: it is measured by hooks, on training batches, and its sums are added over the processes after each step, so that all of them
+hold the same.
 """
 
 from typing import Any
@@ -39,6 +40,7 @@ class Watch:
             sizes = {path: widths(model.get_submodule(path))[1] for path in readers(grouping)}
         # the last entry counts; all stay on the network's device until a ranking, which alone waits for it
         self._sums = {name: torch.zeros(size + 1, dtype=torch.float64) for name, size in sizes.items()}
+        self._seen_here: dict[str, Tensor] = {}  # "activation" in several processes: what this one has seen since the last step
         self._handles = []
         if criterion == "activation":
             self._handles = [model.get_submodule(path).register_forward_pre_hook(self._reading(path)) for path in sizes]
@@ -55,6 +57,7 @@ class Watch:
             SettingsError: there are no gradients.
         """
         if self._criterion != "taylor":
+            self._put_together()
             return
         gates = {group.name: _gate_gradient(self._model, group) for group in self._groups}
         if all(gate is None for gate in gates.values()):
@@ -70,7 +73,7 @@ class Watch:
         Raises:
             SettingsError: no training batch went through the network since.
         """
-        sums = self._together()
+        sums = {name: total.cpu() for name, total in self._sums.items()}
         if not any(float(total[-1]) > 0 for total in sums.values()):
             raise SettingsError(
                 f"criterion {self._criterion!r} saw no training batch (or no finite gradients) since the last ranking: give FCR the "
@@ -87,7 +90,7 @@ class Watch:
         self._handles = []
 
     def state_dict(self) -> dict[str, Any]:
-        """The sums so far, as plain values; those of this process. The last of each list is a count."""
+        """The sums so far, as plain values, the same in all processes. The last of each list is a count."""
         return {name: total.tolist() for name, total in self._sums.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -99,7 +102,7 @@ class Watch:
 
     def _reading(self, path: str) -> Any:
         def see(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if module.training:
+            if module.training and len(inputs[0]):
                 self._add(path, mean_magnitude(module, inputs[0]) * len(inputs[0]), len(inputs[0]))
 
         return see
@@ -107,16 +110,21 @@ class Watch:
     def _add(self, name: str, values: Tensor, count: int) -> None:
         """Add values [size] and their count, unless a gradient scaler has skipped this step, which leaves values that are not finite."""
         entry = torch.cat([values, values.new_full((1,), count)]).double()
-        self._sums[name] = self._sums[name].to(entry.device) + torch.where(torch.isfinite(entry).all(), entry, 0.0)
+        sums = self._sums if self._processes is None or self._criterion == "taylor" else self._seen_here
+        so_far = sums.get(name, torch.zeros_like(entry)).to(entry.device)
+        sums[name] = so_far + torch.where(torch.isfinite(entry).all(), entry, 0.0)
 
-    def _together(self) -> dict[str, Tensor]:
-        """The sums of all processes, on the CPU; one exchange, in which every process takes part."""
-        if self._processes is not None and self._criterion != "taylor":
-            names, place = sorted(self._sums), next(self._model.parameters()).device
-            everything = torch.cat([self._sums[name].to(place) for name in names])
-            dist.all_reduce(everything, group=self._processes)
-            return dict(zip(names, torch.split(everything.cpu(), [len(self._sums[name]) for name in names]), strict=True))
-        return {name: total.cpu() for name, total in self._sums.items()}
+    def _put_together(self) -> None:
+        """Add what all processes have seen since the last step; one exchange, in which every process takes part."""
+        if self._processes is None:
+            return
+        names, place = sorted(self._sums), next(self._model.parameters()).device
+        here = [self._seen_here.get(name, torch.zeros_like(self._sums[name])).to(place) for name in names]
+        self._seen_here = {}
+        everything = torch.cat(here)
+        dist.all_reduce(everything, group=self._processes)
+        for name, entry in zip(names, torch.split(everything, [len(part) for part in here]), strict=True):
+            self._sums[name] = self._sums[name].to(place) + entry
 
 
 def _gate_gradient(model: nn.Module, group: Group) -> Tensor | None:

@@ -9,8 +9,9 @@ from gleanet.core.errors import ModelError
 from gleanet.core.lazy import Lazy, rows_at_once
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Preprocess
-from gleanet.data import to_input
+from gleanet.data import ImageSet, to_input
 from gleanet.nn.modes import mode
+from gleanet.train.team import ALONE, Team
 
 
 def predict(
@@ -53,6 +54,16 @@ def predict(
 def accuracy(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
     """Fraction of images whose largest logit is the label's. logits [N, K], labels [N]."""
     return float(np.mean(logits.argmax(1) == labels))
+
+
+def count_correct(model: nn.Module, images: ImageSet, preprocess: Preprocess, *, team: Team = ALONE, progress: Progress = SILENT) -> int:
+    """How many images have their label for their largest logit; each process of the team looks at its share. See :func:`predict`."""
+    own = range(team.rank * len(images) // team.size, (team.rank + 1) * len(images) // team.size)
+    found = 0
+    if own:
+        logits = predict(model, images.images[own.start : own.stop], preprocess, progress=progress)
+        found = int((logits.argmax(1) == images.labels[own.start : own.stop]).sum())
+    return int(team.total(torch.tensor([found])))
 
 
 def device_of(model: nn.Module) -> torch.device:

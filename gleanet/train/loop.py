@@ -17,11 +17,13 @@ from gleanet.data import ImageSet, epoch
 from gleanet.nn import class_count
 from gleanet.nn.modes import mode
 from gleanet.train import resume
-from gleanet.train.evaluate import accuracy, device_of, predict
+from gleanet.train.evaluate import count_correct, device_of
 from gleanet.train.interrupt import Deferred
 from gleanet.train.randomness import forked_random, seed_random
 from gleanet.train.rangetest import range_test
-from gleanet.train.recipe import Recipe, learning_rate, loss, optimizer, steps_per_epoch, total_steps
+from gleanet.train.recipe import Recipe, learning_rate, optimizer, steps_per_epoch, total_steps
+from gleanet.train.step import batch_loss
+from gleanet.train.team import ALONE, Team
 
 SAVE_EVERY_S = 20.0
 POINTS_PER_EPOCH = 10
@@ -33,6 +35,7 @@ class _Job:
     """All that stays the same during one training."""
 
     model: nn.Module
+    called: nn.Module  # what a step calls: the model, or what shares it with other processes
     images: ImageSet
     recipe: Recipe
     preprocess: Preprocess
@@ -47,6 +50,7 @@ class _Job:
     per_epoch: int
     total: int
     sgd: torch.optim.SGD
+    team: Team
     progress: Progress
 
 
@@ -73,9 +77,13 @@ def fit(
     checkpoint: Path | None = None,
     along: resume.Stateful | None = None,
     name: str = "train",
+    team: Team = ALONE,
     progress: Progress = SILENT,
 ) -> tuple[nn.Module, Curve]:
     """Train ``model`` in place by the recipe. On the CPU two runs with the same arguments give the same bits.
+
+    Several processes (``team``) train as one: each batch is the one that a single process would take, each process computes its share,
+    and all end with the same network. Layers that draw random numbers draw others.
 
     Args:
         model: a classifier; trained on the device it is on, its weights put into channels-last layout.
@@ -87,9 +95,11 @@ def fit(
         after_step: called after each optimizer step with the number of steps done (1, 2, ...); may change weights in place. For a resumed
             training to equal an uninterrupted one it must depend on the step, the weights and the state of ``along`` alone.
         evaluate: images for the accuracy of the learning curve, after every epoch.
-        checkpoint: file for the whole state, written at most every 20 s and after every epoch. Where it exists, training goes on from it.
+        checkpoint: file for the whole state, written at most every 20 s and after every epoch. Where it exists, training goes on from it,
+            in as many processes as before or in others; only the process of rank 0 looks at it.
         along: what ``after_step`` changes beside the weights; its state is kept with that of the training.
         name: of the curve and the progress bar.
+        team: the processes that train together; all call this function with the same arguments.
         progress: told about every step, in images.
 
     Returns:
@@ -99,6 +109,7 @@ def fit(
         ModelError: the network does not accept the images, or another number of classes.
         CheckpointError: ``checkpoint`` belongs to another training.
         GleanetError: the loss is not finite; says at which step.
+        PeerLost: another process of the team has died.
         KeyboardInterrupt: after the state was saved.
     """
     total = total_steps(len(images), recipe)
@@ -106,23 +117,33 @@ def fit(
         return model, Curve(name, ())
     device = device_of(model)
     _check_classes(model, images, device)
-    expected = resume.identity(model, images, recipe, seed, teacher) if checkpoint is not None else {}
-    found = resume.read(checkpoint, expected) if checkpoint is not None else None
-    standing = found[0] if found else resume.Standing(expected, 0, _peak(model, images, recipe, preprocess, seed, teacher, progress))
+    expected, found = team.shared(lambda: _found(model, images, recipe, seed, teacher, checkpoint))
+    peak = found[0].peak if found else _peak(model, images, recipe, preprocess, seed, teacher, team, progress)
     guide = None if teacher is None else _frozen(teacher, device)  # before a saved state is put into the network, which may be the teacher
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    sgd = optimizer(model, recipe, standing.peak)
+    sgd = optimizer(model, recipe, peak)
     if found is not None:
         _go_on(model, sgd, along, *found)
+    state = _State(found[0] if found else resume.Standing(expected, 0, peak))
     per_epoch = steps_per_epoch(len(images), recipe)
-    job = _Job(
-        model, images, recipe, preprocess, seed, guide, after_step, evaluate, checkpoint, along, name, device, per_epoch, total,
-        sgd, progress,
-    )  # fmt: skip
-    state = _State(standing)
-    with mode(model, training=True), forked_random(device):
+    with mode(model, training=True), forked_random(device), team.together(model) as called:
+        job = _Job(
+            model, called, images, recipe, preprocess, seed, guide, after_step, evaluate, checkpoint, along, name, device, per_epoch, total,
+            sgd, team, progress,
+        )  # fmt: skip
         _run(job, state)
     return model, Curve(name, state.standing.points)
+
+
+_Found = tuple[dict[str, str], tuple[resume.Standing, dict[str, Tensor]] | None]
+
+
+def _found(model: nn.Module, images: ImageSet, recipe: Recipe, seed: int, teacher: nn.Module | None, checkpoint: Path | None) -> _Found:
+    """What this training is, where a state is kept, and the state that there is."""
+    if checkpoint is None:
+        return {}, None
+    expected = resume.identity(model, images, recipe, seed, teacher)
+    return expected, resume.read(checkpoint, expected)
 
 
 def _go_on(
@@ -135,7 +156,7 @@ def _go_on(
 
 def _run(job: _Job, state: _State) -> None:
     whole, done = _images_until(job, job.total), _images_until(job, state.standing.step)
-    with job.progress.task(job.name, whole, "images") as advance, Deferred() as ctrl_c:
+    with job.progress.task(job.name, whole, "images") as advance, Deferred(patient=job.team.size > 1) as ctrl_c:
         advance(done)
         try:
             for index in itertools.count(state.standing.step // job.per_epoch):
@@ -162,38 +183,41 @@ def _epoch(job: _Job, state: _State, index: int, advance: Advance, ctrl_c: Defer
         preprocess=job.preprocess,
         flip=recipe.flip,
         start=state.standing.step % job.per_epoch,
+        part=(job.team.rank, job.team.size),
+        device=job.device,
     )
     for step, (x, y) in enumerate(batches, start=state.standing.step):
         if step >= job.total:
             break
-        state.pending.append(_step(job, step, state.standing.peak, x, y))
+        whole = _images_until(job, step + 1) - _images_until(job, step)
+        state.pending.append(_step(job, step, state.standing.peak, (x, y), whole))
         state.standing = replace(state.standing, step=step + 1)
         if job.after_step is not None:
             job.after_step(step + 1)
-        advance(len(x))
-        _record(job, state)
-        ctrl_c.deliver()
+        advance(whole)
+        due = job.checkpoint is not None and time.monotonic() - state.saved_at > SAVE_EVERY_S
+        stop, save = job.team.any(ctrl_c.pending, due)  # all processes stop, and save, after the same step
+        _record(job, state, save)
+        if stop and job.team.size > 1:
+            raise KeyboardInterrupt  # the signal may have reached another process
+        if stop:
+            ctrl_c.deliver()
 
 
-def _step(job: _Job, step: int, peak: float, x: Tensor, y: Tensor) -> Tensor:
-    """One optimizer step; returns the loss, still on the device."""
-    seed_random(job.device, job.seed, step)
+def _step(job: _Job, step: int, peak: float, batch: tuple[Tensor, Tensor], whole: int) -> Tensor:
+    """One optimizer step on a part of a batch of ``whole`` images; returns its share of the loss, still on the device."""
+    seed_random(job.device, job.seed, step, job.team.rank)
     lr = learning_rate(step, job.total, peak, job.recipe.warmup)
     for group in job.sgd.param_groups:
         group["lr"] = lr
-    x, y = x.to(job.device, non_blocking=True), y.to(job.device, non_blocking=True)
-    soft = None
-    if job.teacher is not None and job.recipe.distill > 0:
-        with torch.no_grad():
-            soft = job.teacher(x)
-    value = loss(job.model(x), y, job.recipe, soft)
+    value, share = batch_loss(job.team, job.called, job.teacher, batch, whole, job.recipe)
     job.sgd.zero_grad(set_to_none=True)
-    value.backward()  # type: ignore[no-untyped-call]
+    job.team.backward(value)
     job.sgd.step()
-    return value.detach()
+    return share
 
 
-def _record(job: _Job, state: _State) -> None:
+def _record(job: _Job, state: _State, save: bool = False) -> None:
     """After a step: look at the losses, add a point to the curve, save; each when it is time."""
     step = state.recorded = state.standing.step
     ends = step % job.per_epoch == 0 or step == job.total
@@ -210,19 +234,19 @@ def _record(job: _Job, state: _State) -> None:
             accuracy=_accuracy(job) if ends else None,
         )
         state.standing = replace(state.standing, points=(*state.standing.points, point), losses=())
-    if job.checkpoint is not None and (ends or time.monotonic() - state.saved_at > SAVE_EVERY_S):
+    if save or ends:
         _save(job, state)
 
 
 def _collect(job: _Job, state: _State) -> None:
-    """Fetch the losses from the device.
+    """Fetch the losses from the device, those of all processes.
 
     Raises:
         GleanetError: one of them is not finite.
     """
     if not state.pending:
         return
-    stacked = torch.stack(state.pending).double().cpu()
+    stacked = job.team.total(torch.stack(state.pending))
     first = state.standing.step - len(state.pending) + 1
     state.pending.clear()
     bad = torch.nonzero(~torch.isfinite(stacked))
@@ -239,14 +263,15 @@ def _save(job: _Job, state: _State) -> None:
     if job.checkpoint is None:
         return
     _collect(job, state)
-    resume.write(job.checkpoint, job.model, job.sgd, state.standing, job.along)
+    if job.team.rank == 0:
+        resume.write(job.checkpoint, job.model, job.sgd, state.standing, job.along)
     state.saved_at = time.monotonic()
 
 
 def _accuracy(job: _Job) -> float | None:
     if job.evaluate is None:
         return None
-    return accuracy(predict(job.model, job.evaluate.images, job.preprocess), job.evaluate.labels)
+    return count_correct(job.model, job.evaluate, job.preprocess, team=job.team) / len(job.evaluate)
 
 
 def _images_until(job: _Job, step: int) -> int:
@@ -255,11 +280,18 @@ def _images_until(job: _Job, step: int) -> int:
 
 
 def _peak(
-    model: nn.Module, images: ImageSet, recipe: Recipe, preprocess: Preprocess, seed: int, teacher: nn.Module | None, progress: Progress
+    model: nn.Module,
+    images: ImageSet,
+    recipe: Recipe,
+    preprocess: Preprocess,
+    seed: int,
+    teacher: nn.Module | None,
+    team: Team,
+    progress: Progress,
 ) -> float:
     if recipe.lr is not None:
         return recipe.lr
-    found = range_test(model, images, recipe, preprocess=preprocess, seed=seed, teacher=teacher, progress=progress)
+    found = range_test(model, images, recipe, preprocess=preprocess, seed=seed, teacher=teacher, team=team, progress=progress)
     progress.say(f"peak learning rate {found:g}, from a range test")
     return found
 

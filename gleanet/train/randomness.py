@@ -13,9 +13,9 @@ def forked_random(device: torch.device) -> Iterator[None]:
         yield
 
 
-def seed_random(device: torch.device, seed: int, step: int) -> None:
-    """Seed them from (seed, step), so that a resumed training draws what an uninterrupted one draws."""
-    value = (seed * 1_000_003 + step) % 2**63
+def seed_random(device: torch.device, seed: int, step: int, rank: int = 0) -> None:
+    """Seed them from (seed, step, rank), so that a resumed training draws what an uninterrupted one draws, each process its own."""
+    value = (seed * 1_000_003 + step + rank * 2**40) % 2**63
     torch.default_generator.manual_seed(value)
     if device.type == "cuda":
         torch.cuda.manual_seed(value)

@@ -16,7 +16,9 @@ from gleanet.data import ImageSet, epoch
 from gleanet.nn.modes import mode
 from gleanet.train.evaluate import device_of
 from gleanet.train.randomness import forked_random, seed_random
-from gleanet.train.recipe import Recipe, loss, optimizer
+from gleanet.train.recipe import Recipe, optimizer
+from gleanet.train.step import batch_loss
+from gleanet.train.team import ALONE, Team
 
 STEPS = 60
 LOWEST, HIGHEST = 1e-4, 1.0
@@ -36,6 +38,7 @@ def range_test(
     preprocess: Preprocess,
     seed: int,
     teacher: nn.Module | None = None,
+    team: Team = ALONE,
     progress: Progress = SILENT,
 ) -> float:
     """A peak learning rate for ``fit``, from 60 steps on a copy of the network with the rate growing from 1e-4 to 1.
@@ -49,7 +52,7 @@ def range_test(
         recipe: batch size, augmentation, loss and optimizer; its ``lr`` and ``epochs`` are not looked at.
         preprocess: how pixels become input.
         seed: of data order and augmentation.
-        teacher: as in ``fit``.
+        teacher, team: as in ``fit``.
         progress: told about every step, in images.
 
     Returns:
@@ -58,7 +61,7 @@ def range_test(
     Raises:
         GleanetError: the loss is not finite even at the lowest rate.
     """
-    rates, losses = _sweep(model, images, recipe, preprocess, seed, teacher, progress)
+    rates, losses = _sweep(model, images, recipe, preprocess, seed, teacher, team, progress)
     if len(losses) < 2:
         raise GleanetError(
             f"the loss is not finite even at learning rate {LOWEST:g}: the weights or the images are unusable (check the checkpoint)"
@@ -83,6 +86,7 @@ def _sweep(
     preprocess: Preprocess,
     seed: int,
     teacher: nn.Module | None,
+    team: Team,
     progress: Progress,
 ) -> tuple[list[float], list[float]]:
     device = device_of(model)
@@ -91,21 +95,25 @@ def _sweep(
     sgd = optimizer(net, recipe, LOWEST)
     rates: list[float] = []
     losses: list[float] = []
-    with mode(net, training=True), forked_random(device), progress.task("Find learning rate", None, "images") as advance:
-        for step, (x, y) in enumerate(itertools.islice(_batches(images, recipe, preprocess, seed), STEPS)):
-            seed_random(device, seed, step)
+    sizes = itertools.cycle([min(recipe.batch_size, len(images) - first) for first in range(0, len(images), recipe.batch_size)])
+    batches = zip(_batches(images, recipe, preprocess, seed, team, device), sizes, strict=False)
+    with (
+        mode(net, training=True),
+        forked_random(device),
+        team.together(net) as called,
+        progress.task("Find learning rate", None, "images") as advance,
+    ):
+        for step, (batch, whole) in enumerate(itertools.islice(batches, STEPS)):
+            seed_random(device, seed, step, team.rank)
             rate = LOWEST * (HIGHEST / LOWEST) ** (step / (STEPS - 1))
             for group in sgd.param_groups:
                 group["lr"] = rate
-            x, y = x.to(device), y.to(device)
-            with torch.no_grad():
-                soft = None if guide is None else guide(x)
-            value = loss(net(x), y, recipe, soft)
+            value, share = batch_loss(team, called, guide, batch, whole, recipe)
             sgd.zero_grad(set_to_none=True)
-            value.backward()  # type: ignore[no-untyped-call]
+            team.backward(value)
             sgd.step()
-            advance(len(x))
-            found = float(value.detach())
+            advance(whole)
+            found = float(team.total(share))
             if not math.isfinite(found):
                 break
             rates.append(rate)
@@ -113,9 +121,21 @@ def _sweep(
     return rates, losses
 
 
-def _batches(images: ImageSet, recipe: Recipe, preprocess: Preprocess, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(
+    images: ImageSet, recipe: Recipe, preprocess: Preprocess, seed: int, team: Team, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
     for index in itertools.count():
-        yield from epoch(images, recipe.batch_size, seed, index, augment=recipe.augment, preprocess=preprocess, flip=recipe.flip)
+        yield from epoch(
+            images,
+            recipe.batch_size,
+            seed,
+            index,
+            augment=recipe.augment,
+            preprocess=preprocess,
+            flip=recipe.flip,
+            part=(team.rank, team.size),
+            device=device,
+        )
 
 
 def _running_median(values: Sequence[float]) -> list[float]:

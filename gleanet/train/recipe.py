@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gleanet.core.errors import SettingsError
+from gleanet.core.settings import Precision
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Recipe:
         temperature: of the distillation, > 0.
         augment: crop-and-flip augmentation.
         flip: mirror left and right; off for data where that changes the meaning (digits).
+        precision: what convolutions and linear layers compute in: float32, or bf16 (autocast; the weights stay float32).
 
     Raises:
         SettingsError: a value is out of range.
@@ -43,6 +45,7 @@ class Recipe:
     temperature: float = 4.0
     augment: bool = True
     flip: bool = True
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         _within("epochs", self.epochs, 0 <= self.epochs < math.inf, "0 or more")
@@ -54,6 +57,7 @@ class Recipe:
         _within("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "in [0, 1)")
         _within("distill", self.distill, 0 <= self.distill <= 1, "in [0, 1]")
         _within("temperature", self.temperature, 0 < self.temperature < math.inf, "above 0")
+        _within("precision", self.precision, self.precision in ("float32", "bf16"), "float32 or bf16")
 
 
 def steps_per_epoch(images: int, recipe: Recipe) -> int:

@@ -60,7 +60,7 @@ class Standing:
 def identity(model: nn.Module, images: ImageSet, recipe: Recipe, seed: int, teacher: nn.Module | None) -> dict[str, str]:
     """What must be equal for a saved state to be continued: recipe, seed, and digests of data, starting weights and teacher."""
     return {
-        "recipe": ", ".join(f"{key} {value}" for key, value in asdict(recipe).items()),
+        "recipe": ", ".join(f"{key} {value}" for key, value in asdict(recipe).items() if (key, value) != ("precision", "float32")),
         "seed": str(seed),
         "data": f"{len(images)} images {images.digest()[:12]}",
         "starting weights": _digest(model),

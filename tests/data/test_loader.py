@@ -161,3 +161,24 @@ def test_batches_refuse_nonsense_at_once() -> None:
         epoch(image_set(3), 2, -1, 0, augment=False, preprocess=P)
     with pytest.raises(SettingsError, match="must not be negative"):
         epoch(image_set(3), 2, 0, 0, augment=False, preprocess=P, start=-1)
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 20])
+def test_the_parts_of_all_processes_are_the_batches_of_one(world: int) -> None:
+    """With the augmentation of each image, whatever the number of parts; the last batch has two images."""
+    images = image_set(50)
+    whole = _epoch(images)
+    parts = [list(epoch(images, 16, 1, 0, augment=True, preprocess=P, part=(rank, world))) for rank in range(world)]
+    assert {len(part) for part in parts} == {4}
+    for number, (x, y) in enumerate(whole):
+        found_x, found_y = torch.empty_like(x), torch.empty_like(y)
+        for rank, part in enumerate(parts):
+            found_x[rank::world], found_y[rank::world] = part[number]
+        assert torch.equal(found_x, x)
+        assert torch.equal(found_y, y)
+
+
+@pytest.mark.parametrize("part", [(2, 2), (-1, 2), (0, 0)])
+def test_a_part_that_cannot_be_is_refused_at_once(part: tuple[int, int]) -> None:
+    with pytest.raises(SettingsError, match="rank < world"):
+        epoch(image_set(5), 2, 0, 0, augment=False, preprocess=P, part=part)

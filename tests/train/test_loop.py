@@ -15,6 +15,7 @@ from gleanet.core.errors import CheckpointError, GleanetError, ModelError
 from gleanet.core.progress import Advance
 from gleanet.core.records import Preprocess
 from gleanet.train import Recipe, fit, loop
+from gleanet.train.interrupt import Deferred
 from tests.train.tiny import images, net, same
 
 RECIPE = Recipe(epochs=2.5, batch_size=20, lr=0.05, flip=False, augment=False)
@@ -245,3 +246,30 @@ def test_the_range_tests_choice_is_said_and_used() -> None:
     progress = Counter()
     _, curve = fit(net(), images(), Recipe(1, batch_size=20, warmup=0.0, flip=False), preprocess=PIXELS, seed=0, progress=progress)
     assert progress.lines == [f"peak learning rate {curve.points[0].lr:g}, from a range test"]
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM,), (signal.SIGTERM, signal.SIGINT)])
+def test_a_patient_block_holds_back_all_that_torchrun_sends(signals: tuple[signal.Signals, ...]) -> None:
+    """Also twice, also on the way out with an error, which then is the one that is seen."""
+
+    def send() -> None:
+        for each in signals:
+            os.kill(os.getpid(), each)
+        time.sleep(0.05)
+
+    def work() -> None:
+        with Deferred(patient=True) as held:
+            send()
+            assert held.pending
+            assert not held.forced
+            raise Killed
+
+    before = signal.getsignal(signal.SIGINT)
+    signal.signal(signal.SIGTERM, before)
+    try:
+        with pytest.raises(Killed):
+            work()
+        send()
+    finally:
+        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
