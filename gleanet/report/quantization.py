@@ -1,17 +1,24 @@
 """The tables about quantization: what was tried, what the runtime makes of each file, which layers are sensitive, what repaired them,
 and the ranges that calibration found."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from gleanet.core.records import LayerSensitivity, RepairStep, TensorRange, Trial
 from gleanet.report import units
 from gleanet.report.tables import Table, batches_of, p50
 
+FEW = 12  # a table of so many methods is shown whole
+_TIMES = re.compile(r"[^:;]* ms at batch \d[^:;]*: (?=[\d.]+ of the float time)")
+_INTERVAL = re.compile(r" \(95 % interval [^)]*\)")
 _ORDER = ("chosen", "slower", "size only", "float", "not proved", "too inaccurate", "failed", "impossible")
 
 
 def trial_table(trials: Sequence[Trial]) -> Table:
-    """What was tried in quantization: the chosen method first, then those that lost, by verdict and speed."""
+    """What was tried in quantization: the chosen method first, then those that lost, by verdict and speed.
+
+    Why is the record's reason without the figures that stand in other columns.
+    """
     batches = batches_of(trial.latencies for trial in trials)
     ordered = sorted(trials, key=lambda trial: (_ORDER.index(trial.verdict), p50(trial.latencies, None) or float("inf")))
     header: tuple[str, ...] = (
@@ -30,7 +37,7 @@ def trial_table(trials: Sequence[Trial]) -> Table:
         (
             trial.method,
             trial.verdict,
-            trial.reason,
+            why(trial.reason),
             units.size(trial.bytes),
             units.accuracy(trial.accuracy),
             units.change(trial.change),
@@ -41,7 +48,38 @@ def trial_table(trials: Sequence[Trial]) -> Table:
         )
         for trial in ordered
     )
-    return Table((*header, *(["Peak memory"] if measured else [])), cells, strong=0 if ordered and ordered[0].verdict == "chosen" else None)
+    return Table(
+        (*header, *(["Peak memory"] if measured else [])),
+        cells,
+        strong=0 if ordered and ordered[0].verdict == "chosen" else None,
+        first=decisive(ordered),
+        tags=tuple(trial.verdict for trial in ordered),
+    )
+
+
+def why(reason: str) -> str:
+    """A reason without its list of times and without its interval."""
+    return _INTERVAL.sub("", _TIMES.sub("", reason))
+
+
+def decisive(trials: Sequence[Trial]) -> tuple[int, ...]:
+    """Which of many trials explain the choice: empty where there are few.
+
+    The chosen one, the three next in speed, the two fastest that lose too much (what a wider bound would buy), the most accurate, the
+    smallest, the file as given in other runtimes, and the first that failed.
+    """
+    if len(trials) <= FEW:
+        return ()
+    places = range(len(trials))
+    fast = sorted((i for i in places if trials[i].latencies), key=lambda i: p50(trials[i].latencies, None) or 0.0)
+    kept = [i for i in places if trials[i].verdict in ("chosen", "float")]
+    kept += [i for i in fast if trials[i].verdict == "slower"][:3]
+    kept += [i for i in fast if trials[i].verdict in ("too inaccurate", "not proved")][:2]
+    kept += [i for i in places if trials[i].verdict == "failed"][:1]
+    accurate = [i for i in fast if trials[i].change is not None]
+    kept += sorted(accurate, key=lambda i: -(c.delta if (c := trials[i].change) else 0.0))[:1]
+    kept += sorted((i for i in fast if trials[i].bytes), key=lambda i: trials[i].bytes or 0)[:1]
+    return tuple(sorted(set(kept)))
 
 
 def node_table(trials: Sequence[Trial], before: Mapping[str, int]) -> Table:

@@ -12,12 +12,20 @@ _BASE = ("fine-tuned", "given")
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of finished strings. ``strong`` is the index of the row that the run is about; the first column names the rows."""
+    """Rows of finished strings; the first column names the rows.
+
+    Attributes:
+        strong: index of the row that the run is about.
+        first: rows of a long table that decide; a page shows the others when asked. Empty: all.
+        tags: a word for each row, by which a page can filter; empty where there are none.
+    """
 
     header: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
     caption: str = ""
     strong: int | None = None
+    first: tuple[int, ...] = ()
+    tags: tuple[str, ...] = ()
 
 
 def table(rows: Sequence[Row], baseline: Row | None) -> Table:
