@@ -71,12 +71,10 @@ def _sentence(found: Answers) -> str:
     same = 1 - (found.lost + found.gained + found.moved) / found.n
     if not found.lost + found.gained + found.moved:
         return f"{found.before} and {found.after} give the same answer to all {found.n:,} test images."
-    parts = [
-        f"{found.lost:,} that {found.before} has right {found.after} has wrong",
-        f"{found.gained:,} the other way round",
-        f"{found.moved:,} are wrong in both, with another answer",
-    ]
-    return f"Of {found.n:,} test images {', '.join(parts)}; {units.percent(same)} have the same answer."
+    return (
+        f"Of {found.n:,} test images, {found.after} gets {found.lost:,} wrong that {found.before} has right, and {found.gained:,} "
+        f"right that it has wrong; {found.moved:,} are wrong in both, with another answer. {units.percent(same)} have the same answer."
+    )
 
 
 def _images_note(found: Answers) -> str:
@@ -84,7 +82,11 @@ def _images_note(found: Answers) -> str:
     if not total:
         return ""
     shown = len(found.changed)
-    return f"All {total:,}." if shown == total else f"{shown} of {total:,}, of each kind some, spread evenly over the test set."
+    return (
+        f"All {total:,} are shown."
+        if shown == total
+        else f"{shown} of {total:,} are shown, some of each kind, spread evenly over the test set."
+    )
 
 
 def _shown(image: ChangedImage, classes: Sequence[str]) -> Shown:
@@ -121,7 +123,7 @@ def _per_class(found: Answers) -> Table:
         for i in order
         if (one := found.per_class[i]).n
     )
-    header = ("Class", "Images", f"Right: {found.before}", f"Right: {found.after}", "Change")
+    header = ("Class", "Images", "Right before", "Right now", "Change")
     return Table(header, cells, "Right answers in each class", first=_ends(len(cells)))
 
 
@@ -136,7 +138,7 @@ def _mistakes(found: Answers) -> Table:
     ordered = sorted(found.mistakes, key=lambda one: (-abs(one.after - one.before), -one.after, one.label, one.answer))
     cells = tuple(_mistake(one, found.classes) for one in ordered)
     more = f"; {found.more_mistakes:,} rarer kinds are not kept" if found.more_mistakes else ""
-    header = ("Taken for", "Instead of", found.before, found.after, "Change")
+    header = ("Taken for", "Instead of", "Before", "Now", "Change")
     return Table(header, cells, f"Kinds of mistakes{more}", first=tuple(range(min(MOST_ROWS, len(cells)))))
 
 

@@ -97,7 +97,7 @@ function makeFilterable(table) {
   const narrow = labelled("Sort by", order);
   narrow.classList.add("narrow-only");
   bar.append(narrow, all, count);
-  table.before(bar);
+  (table.closest(".scroll") || table).before(bar);
   show();
 }
 

@@ -66,7 +66,7 @@ def decisive(trials: Sequence[Trial]) -> tuple[int, ...]:
     """Which of many trials explain the choice: empty where there are few.
 
     The chosen one, the three next in speed, the two fastest that lose too much (what a wider bound would buy), the most accurate, the
-    smallest, the file as given in other runtimes, and the first that failed.
+    smallest, the file as given in other runtimes, and the first of each other verdict.
     """
     if len(trials) <= FEW:
         return ()
@@ -75,7 +75,7 @@ def decisive(trials: Sequence[Trial]) -> tuple[int, ...]:
     kept = [i for i in places if trials[i].verdict in ("chosen", "float")]
     kept += [i for i in fast if trials[i].verdict == "slower"][:3]
     kept += [i for i in fast if trials[i].verdict in ("too inaccurate", "not proved")][:2]
-    kept += [i for i in places if trials[i].verdict == "failed"][:1]
+    kept += [next(i for i in places if trials[i].verdict == verdict) for verdict in {t.verdict for t in trials} - {"impossible"}]
     accurate = [i for i in fast if trials[i].change is not None]
     kept += sorted(accurate, key=lambda i: -(c.delta if (c := trials[i].change) else 0.0))[:1]
     kept += sorted((i for i in fast if trials[i].bytes), key=lambda i: trials[i].bytes or 0)[:1]
@@ -118,7 +118,8 @@ def repair_table(steps: Sequence[RepairStep]) -> Table:
 
 def range_table(ranges: Sequence[TensorRange]) -> Table:
     """What calibration saw of each tensor, and what each calibrator would clip to."""
-    calibrators = list(dict.fromkeys(name for one in ranges for name in one.ranges))
+    found = dict.fromkeys(name for one in ranges for name in one.ranges)
+    calibrators = [name for name in found if any(one.ranges.get(name) != (one.low, one.high) for one in ranges)]  # min-max is what was seen
     cells = tuple(
         (one.tensor, _span(one.low, one.high), *(_span(*one.ranges[name]) if name in one.ranges else units.NONE for name in calibrators))
         for one in ranges
@@ -131,4 +132,4 @@ def _counted(nodes: Mapping[str, int]) -> str:
 
 
 def _span(low: float, high: float) -> str:
-    return f"{low:.4g} to {high:.4g}"
+    return f"{low:.3g} to {high:.3g}".replace("-", units.MINUS)

@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import altair as alt
 
 from gleanet.core.records import Accuracy, Latency, Row, Trial
 from gleanet.report import units
 from gleanet.report.charts import ACCENT, INK, MUTED, Encoding, Shape, as_svg, described, inline_data
+from gleanet.report.labels import Spot, place
 
 DEPTH = 10.0  # points of accuracy below the best that the picture of candidates shows; what lies lower is marked at its edge
 BREADTH = 2.0  # the same to the right: times the slowest of what matters
 
-Side = Literal["left", "right"]
+Domain = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -166,29 +167,28 @@ def _front(points: Sequence[Point], x: Any, y: Any) -> Any:
     return line.encode(x=x, y=y)
 
 
-def _labels(points: Sequence[Point], names: bool, domain_x: tuple[float, float], domain_y: tuple[float, float], shape: Shape) -> list[Any]:
-    """Names beside their points, on the side with more room, moved apart vertically where they would touch."""
-    # the chosen one sits among those it beat: its name goes above its interval, at the side of the picture that has room for it
-    best: list[Encoding] = [{"ms": p.ms, "y": p.high, "name": p.name} for p in points if p.kind == "chosen"]
-    side_of_best: Side = "right" if any(p["ms"] > 0.7 * domain_x[1] for p in best) else "left"
-    above = alt.Chart(inline_data(best)).mark_text(
-        align=side_of_best, dx=-8 if side_of_best == "left" else 8, dy=-12, color=ACCENT, fontWeight="bold"
-    )
-    layers: list[Any] = [above.encode(x="ms:Q", y="y:Q", text="name:N")]
-    points = [p for p in points if p.kind != "chosen" and (names or p.kind == "float")]
-    line = 16 * (domain_y[1] - domain_y[0]) / shape.height
-    sides: tuple[tuple[Side, int], ...] = (("left", 11), ("right", -11))
-    for align, dx in sides:
-        side = sorted((p for p in points if (p.ms > 0.7 * domain_x[1]) == (align == "right")), key=lambda p: p.value)
-        values: list[Encoding] = []
-        for p in side:
-            y = max(p.value, values[-1]["y"] + line) if values else p.value
-            values.append({"ms": p.ms, "y": y, "name": _shortened(p.name, shape)})
-        mark = alt.Chart(inline_data(values)).mark_text(align=align, dx=dx, color=INK)
-        layers.append(mark.encode(x="ms:Q", y="y:Q", text="name:N"))
+def _labels(points: Sequence[Point], names: bool, domain_x: Domain, domain_y: Domain, shape: Shape) -> list[Any]:
+    """Names beside their points, the chosen one's first."""
+    per_x, per_y = shape.width / (domain_x[1] - domain_x[0]), shape.height / (domain_y[1] - domain_y[0])
+    spots = [
+        Spot(p.ms * per_x, (p.value - domain_y[0]) * per_y, (p.low - domain_y[0]) * per_y, (p.high - domain_y[0]) * per_y) for p in points
+    ]
+    named = [i for i, p in enumerate(points) if p.kind == "chosen"] + [i for i, p in enumerate(points) if p.kind != "chosen"]
+    named = [i for i in named if names or points[i].kind in ("chosen", "float")]
+    texts = [_shortened(points[i].name, shape) for i in named]
+    placed = place([spots[i] for i in named], texts, spots, shape)
+    values: list[Encoding] = [
+        {"ms": label.x / per_x, "y": domain_y[0] + label.y / per_y, "name": text, "kind": points[i].kind, "align": label.align}
+        for i, text, label in zip(named, texts, placed, strict=True)
+    ]
+    layers: list[Any] = []
+    for align in ("left", "right"):
+        for own, looks in ((True, {"color": ACCENT, "fontWeight": "bold"}), (False, {"color": INK})):
+            data = inline_data([v for v in values if v["align"] == align and (v["kind"] == "chosen") == own])
+            layers.append(alt.Chart(data).mark_text(align=align, baseline="middle", **looks).encode(x="ms:Q", y="y:Q", text="name:N"))
     return layers
 
 
 def _shortened(name: str, shape: Shape) -> str:
-    room = shape.width // 13  # letters that fit beside a point, on the side with more room
+    room = shape.width // 12  # letters that fit beside a point, on the side with more room
     return name if len(name) <= room else name[: room - 1] + "…"
