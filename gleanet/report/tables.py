@@ -67,7 +67,7 @@ def width_table(widths: Sequence[LayerWidth]) -> Table:
 
 def fact_table(caption: str, facts: Mapping[str, object]) -> Table:
     """Names and values; nested settings become ``recovery.epochs``."""
-    return Table(("Name", "Value"), tuple((name, units.plain(value)) for name, value in _flat(facts)), caption)
+    return Table(("Name", "Value"), tuple((name, units.plain(value)) for name, value in flat(facts)), caption)
 
 
 def baseline(rows: Sequence[Row]) -> Row | None:
@@ -140,11 +140,12 @@ def threads_text(number: int) -> str:
     return "one thread" if number == 1 else f"{number} threads"
 
 
-def _flat(facts: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:
-    flat: list[tuple[str, object]] = []
+def flat(facts: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:
+    """Names and values; nested ones get dotted names."""
+    found: list[tuple[str, object]] = []
     for name, value in facts.items():
         if isinstance(value, Mapping) and value:
-            flat += _flat(value, f"{prefix}{name}.")
+            found += flat(value, f"{prefix}{name}.")
         else:
-            flat.append((f"{prefix}{name}", value))
-    return flat
+            found.append((f"{prefix}{name}", value))
+    return found

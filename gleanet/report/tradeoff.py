@@ -44,18 +44,31 @@ def steps(rows: Sequence[Row], shape: Shape, *, chosen: Row | None = None) -> st
     Returns:
         SVG, or None where fewer than two rows have both figures.
     """
-    return many([(rows, chosen)], shape)
-
-
-def many(runs: Sequence[tuple[Sequence[Row], Row | None]], shape: Shape) -> str | None:
-    """The same for the rows of several runs in one picture; what is beaten within all of them is faint."""
     points = [
         point
-        for rows, chosen in runs
         for row in rows
         if (point := _point(row.label, "chosen" if row is chosen else "", row.measured.accuracy, row.measured.latencies, _facts(row)))
     ]
     return _drawn(ranked(points), shape, whiskers=True, names=True)
+
+
+@dataclass(frozen=True)
+class Lettered:
+    """A row of one of several runs; ``last``: it is what the run delivers."""
+
+    letter: str
+    row: Row
+    last: bool
+
+
+def lettered(rows: Sequence[Lettered], shape: Shape) -> str | None:
+    """The same for the rows of several runs in one picture: what a run delivers has its letter, what any other one beats is faint."""
+    points = []
+    for one in rows:
+        facts = f"{one.letter}: {one.row.label}\n{_facts(one.row)}"
+        found = _point(one.letter, "chosen" if one.last else "", one.row.measured.accuracy, one.row.measured.latencies, facts)
+        points += [found] if found is not None else []
+    return _drawn(ranked(points), shape, whiskers=False, names=False)
 
 
 def candidates(trials: Sequence[Trial], shape: Shape, *, base: tuple[Accuracy, Sequence[Latency]] | None = None) -> str | None:

@@ -107,7 +107,7 @@ def page(run: Run, files: Sequence[str] = (), answers: Answers | None = None) ->
         answers=answers_view(answers),
         snippets=snippets(run.interface, checkpoint=CHECKPOINT in [file.name for file in shown]),
         notes=run.notes,
-        command=_command(run),
+        command=command_of(run),
         install=_install(run),
         facts=tuple(
             fact_table(caption, facts)
@@ -197,7 +197,8 @@ def _context(run: Run, base: Row | None) -> tuple[str, ...]:
 
 
 def _files(run: Run, names: Sequence[str]) -> tuple[File, ...]:
-    sizes = {PurePath(row.measured.file).name: row.measured.bytes for row in run.rows}
+    own = [row.measured for row in run.rows if PurePath(row.measured.file).name == row.measured.file]  # others lie elsewhere
+    sizes = {measured.file: measured.bytes for measured in own}
     recorded = run.results.get("files")
     known = {*sizes, *(recorded if isinstance(recorded, dict) else ())}
     present = [name for name in _FILES if name in (names or known)]
@@ -210,7 +211,7 @@ def _float_nodes(run: Run) -> dict[str, int]:
     return nodes if isinstance(nodes, dict) else {}
 
 
-def _command(run: Run) -> str:
+def command_of(run: Run) -> str:
     """What to paste to do it again: the settings as a command line, or the command's name where they cannot be read back."""
     return shlex.join(["gleanet", *(command_line(run.command, run.settings) or [run.command])])
 
