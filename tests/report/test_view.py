@@ -22,7 +22,7 @@ def with_last(run: Run, **fields: object) -> Run:
 def test_the_answer_comes_first() -> None:
     assert view.answer(example_run()) == (
         "Half the work (49.8 % of the MACs), 4.9 times smaller, 2.6 times as fast at batch 1 on one thread of this CPU, "
-        "accuracy −2.1 points (−2.7 to −1.4)."
+        "accuracy −2.1 points (−2.7 to −1.4); these are the files: model.int8.onnx and model.onnx."
     )
 
 
@@ -115,7 +115,7 @@ def test_what_repair_did_and_what_calibration_saw_is_shown() -> None:
     assert page.repair.cells[2][4] == "conv1"
     assert page.sensitivity.cells[0] == ("conv1", "21.5 dB", "28.2 dB")
     assert page.ranges.header == ("Tensor", "Seen", "percentile", "mse")
-    assert page.ranges.cells[0] == ("layer1.0.relu", "0 to 9.25", "0 to 4.5", "0 to 5.125")
+    assert page.ranges.cells[0] == ("layer1.0.relu", "0 to 9.25", "0 to 4.5", "0 to 5.12")
     assert page.ranges.cells[1][2:] == ("–", "–")
 
 
