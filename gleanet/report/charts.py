@@ -16,6 +16,7 @@ import altair as alt
 from gleanet.core.records import Curve, LayerSensitivity, LayerWidth, TensorRange
 from gleanet.report import units
 from gleanet.report.curves import WidthCurve
+from gleanet.report.quantization import kept_share
 
 INK, MUTED, GRID, ACCENT, FAINT, PAPER = "#000001", "#000002", "#000003", "#000004", "#000005", "#000006"
 LINES = ((ACCENT, [1, 0]), (INK, [5, 3]), (MUTED, [1.5, 2.5]))  # colour and dash, so that colour is never the only difference
@@ -98,14 +99,14 @@ def ranges(found: Sequence[TensorRange], calibrator: str, shape: Shape) -> str |
     None where the calibrator clips nothing.
     """
     picked = [one for one in found if calibrator in one.ranges and one.high > one.low]
-    picked = sorted(picked, key=lambda one: _kept(one, calibrator))[:MAX_BARS]
-    if not picked or _kept(picked[0], calibrator) > 0.995:
+    picked = sorted(picked, key=lambda one: kept_share(one, calibrator))[:MAX_BARS]
+    if not picked or kept_share(picked[0], calibrator) > 0.995:
         return None
     values = []
     for one in picked:
         low, high = one.ranges[calibrator]
         tip = f"{one.tensor}\nseen {one.low:.3g} to {one.high:.3g}\n{calibrator} keeps {low:.3g} to {high:.3g}"
-        share = units.percent(_kept(one, calibrator))
+        share = units.percent(kept_share(one, calibrator))
         values.append(
             {"tensor": _short(one.tensor), "low": one.low, "high": one.high, "from": low, "to": high, "tip": described(tip), "text": share}
         )
@@ -115,12 +116,6 @@ def ranges(found: Sequence[TensorRange], calibrator: str, shape: Shape) -> str |
     kept = base.mark_bar(color=ACCENT, height=13).encode(x="from:Q", x2="to:Q", description="tip:N")
     text = base.mark_text(align="left", dx=7, color=INK).encode(x="high:Q", text="text:N")
     return as_svg(alt.layer(seen, kept, text), Shape(shape.width, 24 * len(values)))
-
-
-def _kept(one: TensorRange, calibrator: str) -> float:
-    """Share of the values' span that a calibrator keeps."""
-    low, high = one.ranges[calibrator]
-    return min(1.0, (min(high, one.high) - max(low, one.low)) / (one.high - one.low))
 
 
 def _short(name: str, most: int = 26) -> str:

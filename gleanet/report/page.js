@@ -79,9 +79,9 @@ function makeFilterable(table) {
       row.hidden = !(fits && (searching || whole || !("rest" in row.dataset)));
       shown += !row.hidden;
     }
-    all.textContent = whole ? "Show those that decide" : `Show all ${rows.length}`;
+    all.textContent = whole ? "Show fewer" : `Show all ${rows.length}`;
     all.hidden = rest.length === 0 || searching;
-    const why = !searching && !whole ? ": those that decide" : "";
+    const why = !searching && !whole ? ", those that matter most" : "";
     count.textContent = shown === rows.length ? `${shown} rows` : `${shown} of ${rows.length} rows${why}`;
   }
 

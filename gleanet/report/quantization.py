@@ -117,14 +117,23 @@ def repair_table(steps: Sequence[RepairStep]) -> Table:
 
 
 def range_table(ranges: Sequence[TensorRange]) -> Table:
-    """What calibration saw of each tensor, and what each calibrator would clip to."""
+    """What calibration saw of each tensor, and what each calibrator would clip to; the most clipped matter most."""
     found = dict.fromkeys(name for one in ranges for name in one.ranges)
     calibrators = [name for name in found if any(one.ranges.get(name) != (one.low, one.high) for one in ranges)]  # min-max is what was seen
     cells = tuple(
         (one.tensor, _span(one.low, one.high), *(_span(*one.ranges[name]) if name in one.ranges else units.NONE for name in calibrators))
         for one in ranges
     )
-    return Table(("Tensor", "Seen", *calibrators), cells, "Range of each tensor")
+    kept = [min((kept_share(one, name) for name in one.ranges), default=1.0) for one in ranges]
+    clipped = sorted(sorted(range(len(kept)), key=lambda row: kept[row])[:FEW]) if len(kept) > FEW + 2 else ()
+    return Table(("Tensor", "Seen", *calibrators), cells, "Range of each tensor", first=tuple(clipped))
+
+
+def kept_share(one: TensorRange, calibrator: str) -> float:
+    """Share of the values' span that a calibrator keeps, at most 1."""
+    low, high = one.ranges[calibrator]
+    span = one.high - one.low
+    return min(1.0, (min(high, one.high) - max(low, one.low)) / span) if span > 0 else 1.0
 
 
 def _counted(nodes: Mapping[str, int]) -> str:

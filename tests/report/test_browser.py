@@ -119,10 +119,10 @@ def test_a_long_table_shows_what_decides_and_the_rest_when_asked(browser: Any, f
     with opened(browser, report(folder)) as page:
         section = page.locator("section", has=page.locator("#quantization"))
         assert methods(page) == [table.cells[row][0] for row in table.first]
-        assert section.locator(".count").inner_text() == f"{len(table.first)} of {len(table.cells)} rows: those that decide"
+        assert section.locator(".count").inner_text() == f"{len(table.first)} of {len(table.cells)} rows, those that matter most"
         section.get_by_role("button", name=f"Show all {len(table.cells)}").click()
         assert methods(page) == [row[0] for row in table.cells]
-        section.get_by_role("button", name="Show those that decide").click()
+        section.get_by_role("button", name="Show fewer").click()
         assert len(methods(page)) == len(table.first)
 
 
