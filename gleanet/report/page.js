@@ -74,7 +74,7 @@ function makeFilterable(table) {
     const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean), searching = wanted.length > 0 || tag.value !== "";
     let shown = 0;
     for (const row of rows) {
-      const text = row.textContent.toLowerCase();
+      const text = `${row.cells[0].textContent} ${row.cells[1].textContent}`.toLowerCase(); // its name and its verdict: reasons name others
       const fits = wanted.every(word => text.includes(word)) && (!tag.value || row.dataset.tag === tag.value);
       row.hidden = !(fits && (searching || whole || !("rest" in row.dataset)));
       shown += !row.hidden;

@@ -9,7 +9,7 @@ from gleanet.report import units
 from gleanet.report.tables import Table, batches_of, p50
 
 FEW = 12  # a table of so many methods is shown whole
-_TIMES = re.compile(r"[^:;]* ms at batch \d[^:;]*: (?=[\d.]+ of the float time)")
+_TIMES = re.compile(r"(^|: |; )[^:;]* ms at batch \d[^:;]*: (?=[\d.]+ of the float time)")
 _INTERVAL = re.compile(r" \(95 % interval [^)]*\)")
 _ORDER = ("chosen", "slower", "size only", "float", "not proved", "too inaccurate", "failed", "impossible")
 
@@ -32,12 +32,13 @@ def trial_table(trials: Sequence[Trial]) -> Table:
         "SQNR",
     )
     header += tuple(f"p50, batch {batch}" for batch in batches)
+    chosen = next((trial.method for trial in ordered if trial.verdict == "chosen"), None)
     measured = any(trial.memory is not None for trial in trials)
     cells = tuple(
         (
             trial.method,
             trial.verdict,
-            why(trial.reason),
+            why(trial.reason, chosen),
             units.size(trial.bytes),
             units.accuracy(trial.accuracy),
             units.change(trial.change),
@@ -57,9 +58,10 @@ def trial_table(trials: Sequence[Trial]) -> Table:
     )
 
 
-def why(reason: str) -> str:
-    """A reason without its list of times and without its interval."""
-    return _INTERVAL.sub("", _TIMES.sub("", reason))
+def why(reason: str, chosen: str | None = None) -> str:
+    """A reason without its list of times and without its interval; the chosen method's long name becomes words."""
+    short = _INTERVAL.sub("", _TIMES.sub(r"\1", reason))
+    return short if chosen is None else re.sub(rf"(?<![\w-]){re.escape(chosen)}(?![\w-])", "the chosen one", short)
 
 
 def decisive(trials: Sequence[Trial]) -> tuple[int, ...]:
