@@ -123,6 +123,32 @@ def show_run(
     return 0
 
 
+@runs.command("report")
+def report_runs(
+    run: Annotated[list[str], typer.Argument(metavar="RUN...", help="Folders or ids of runs, or beginnings of their ids.")],
+    out: Annotated[
+        Path | None, typer.Option(help="The page to write. Default: report.html of the run; of several, side-by-side.html.")
+    ] = None,
+    root: Root = store.RUNS,
+    json: o.Json = False,
+) -> int:
+    """The report of a run, written anew from its record; or two and more runs side by side.
+
+    Example: [bold]gleanet runs report runs/demo[/]
+
+    Side by side: [bold]gleanet runs report runs/one runs/other --out both.html[/]
+    """
+    from gleanet.report import render_again, render_side_by_side
+
+    found = [store.find(name, root=root) for name in run]
+    page = render_again(found[0], out) if len(found) == 1 else render_side_by_side(found, out or Path("side-by-side.html"))
+    if json:
+        print_json({"report": str(page)})
+    else:
+        print_text(f"report: {page}")
+    return 0
+
+
 @plans.command("show")
 def show_plan(plan: PlanFile, json: o.Json = False) -> int:
     """One plan: which channels stay, and what that costs.

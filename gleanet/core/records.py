@@ -30,6 +30,30 @@ class Preprocess:
 
 
 @dataclass(frozen=True)
+class Interface:
+    """How to call an ONNX file: all that code in another language must know of it.
+
+    Attributes:
+        input, output: names of the tensors. ``dtype`` of the input is float32 or uint8.
+        shape: of the input; None where a dimension is free.
+        layout: NCHW or NHWC.
+        gives: scores, or class where the output is the class itself.
+        preprocess: how pixels become the input; None where they are the input, or the file does not say.
+        classes: names in label order, empty where the file does not say.
+    """
+
+    file: str
+    input: str
+    output: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    layout: str = "NCHW"
+    gives: str = "scores"
+    preprocess: Preprocess | None = None
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Accuracy:
     """Top-1 accuracy with its 95 % Wilson score interval (E. B. Wilson, 1927), fractions."""
 
@@ -225,7 +249,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class Run:
-    """One execution: the whole of ``run.json``. ``status`` is running, done, below bar, failed or interrupted."""
+    """One execution: the whole of ``run.json``. ``status`` is running, done, below bar, failed or interrupted.
+
+    ``interface`` is that of the file that the run delivers.
+    """
 
     id: str
     command: str
@@ -245,6 +272,7 @@ class Run:
     sensitivity: tuple[LayerSensitivity, ...] = ()
     repair: tuple[RepairStep, ...] = ()
     curves: tuple[Curve, ...] = ()
+    interface: Interface | None = None
     notes: tuple[str, ...] = ()
     results: dict[str, Any] = field(default_factory=dict)
     format_version: int = FORMAT_VERSION
@@ -272,3 +300,15 @@ def loads(data: bytes, kind: type[Record], where: str) -> Record:
         return msgspec.convert(raw, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise StoreError(f"{where} is not a {kind.__name__} record: {error}") from error
+
+
+def loads_plain(value: object, kind: type[Record], where: str) -> Record:
+    """A record from the plain values that a run's ``results`` hold; as :func:`loads`.
+
+    Raises:
+        StoreError: a field of the wrong type.
+    """
+    try:
+        return msgspec.convert(value, type=kind)
+    except msgspec.MsgspecError as error:
+        raise StoreError(f"{where} cannot be read back: {error}") from error

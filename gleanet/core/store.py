@@ -25,6 +25,7 @@ from gleanet.core.lock import LOCK, lock
 from gleanet.core.records import Run, dumps, loads
 
 RECORD = "run.json"
+ANSWERS = "answers.json"
 ARTEFACTS = ("base.onnx", "model.onnx", "model.int8.onnx", "model.gleanet", "report.html")
 RUNS = Path("runs")
 
@@ -98,7 +99,7 @@ def create(out: Path | None, model: str, *, now: datetime, root: Path = RUNS) ->
     path = out if out is not None else root / f"{now:%Y-%m-%d}-{_slug(model)}-{secrets.token_hex(3)}"
     _make_writable(path)
     release = lock(path)
-    taken = next((name for name in (RECORD, *ARTEFACTS) if (path / name).exists()), None)
+    taken = next((name for name in (RECORD, ANSWERS, *ARTEFACTS) if (path / name).exists()), None)
     if taken is not None:
         release()
         if taken == RECORD:

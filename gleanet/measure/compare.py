@@ -1,7 +1,7 @@
 """Files side by side: what each costs, how often it is right, how fast it runs, all against one baseline."""
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +20,14 @@ from gleanet.measure.runtime import check_external, read_model
 from gleanet.measure.runtimes import DEFAULT, Candidate, candidate, load, open_session
 from gleanet.measure.session import StrPath
 from gleanet.measure.timing import latency
+
+
+@dataclass(frozen=True)
+class SideBySide:
+    """What was measured of each file, and what each answered: [N] int64, None without images."""
+
+    measured: tuple[Measurement, ...]
+    answers: tuple[NDArray[np.int64] | None, ...]
 
 
 def compare(
@@ -54,6 +62,23 @@ def compare(
         ModelError: a file cannot be read or run.
         SettingsError: an unknown runtime, or one that is not installed.
     """
+    return side_by_side(
+        paths, inputs=inputs, labels=labels, baseline=baseline, batches=batches, threads=threads, runtime=runtime, progress=progress
+    ).measured
+
+
+def side_by_side(
+    paths: Sequence[StrPath | Candidate],
+    *,
+    inputs: NDArray[Any] | None,
+    labels: NDArray[np.int64] | None,
+    baseline: StrPath | Candidate,
+    batches: Sequence[int] = (1, 64),
+    threads: int = 1,
+    runtime: str = DEFAULT,
+    progress: Progress = SILENT,
+) -> SideBySide:
+    """As :func:`compare`, with the answers that the accuracies were counted from."""
     if inputs is not None and labels is not None and len(inputs) != len(labels):
         raise DataError(f"{len(inputs)} images but {len(labels)} labels")
     files = [candidate(path, runtime) for path in paths]
@@ -68,7 +93,7 @@ def compare(
     times = latency(every, batches=batches, threads=threads, image_shape=shape, progress=progress)
     memory = peak_memories(files, batch=max(batches, default=1), threads=threads, image_shape=shape, progress=progress)
     guesses = {one: found.classes for one, found in given.items()}
-    return tuple(
+    measured = tuple(
         replace(
             _measurement(one, base, guesses, labels, times, costs[one]),
             memory=memory[one],
@@ -76,6 +101,7 @@ def compare(
         )
         for one in files
     )
+    return SideBySide(measured, tuple(guesses.get(one) for one in files))
 
 
 def _notes(one: Candidate, trouble: str, batches: Sequence[int], times: Sequence[Latency]) -> tuple[str, ...]:

@@ -20,8 +20,11 @@ from gleanet.core.settings import QuantizeSettings, plain
 from gleanet.data import Dataset, ImageSet, as_input, load, to_input
 from gleanet.export import Batch, Exported, Input, Layout, Output, export_onnx, reform_file
 from gleanet.measure import Candidate, compare, open_session, read_metadata
+from gleanet.measure.compare import side_by_side
+from gleanet.measure.interface import read_interface
 from gleanet.measure.runtimes import DEFAULT, select
 from gleanet.nn import architecture_of, build
+from gleanet.pipeline.answers import keep_answers
 from gleanet.pipeline.recording import TRIALS, described, done_already, recorded, saved_settings
 from gleanet.pipeline.subject import BATCH, judging, load_for, samples
 from gleanet.quantize import quantize
@@ -126,7 +129,10 @@ def quantize_file(
         )
         files = [Candidate(source)] if choice.path is None else [Candidate(source), Candidate(choice.path, choice.runtime)]
         inputs, labels = images.test or (None, None)
-        measured = compare(files, inputs=inputs, labels=labels, baseline=files[0], threads=settings.threads, progress=progress)
+        found = side_by_side(files, inputs=inputs, labels=labels, baseline=files[0], threads=settings.threads, progress=progress)
+        measured = found.measured
+        if choice.path is not None and images.data is not None:
+            keep_answers(recorder.folder.folder, (source.name, "model.int8.onnx"), found.answers, images.data.test)
         rows = [Row("as given", "given", replace(measured[0], file=os.path.relpath(source, recorder.folder.folder)))]
         if choice.path is not None:
             rows.append(Row(f"quantized ({choice.method})", "quantized", replace(measured[1], file="model.int8.onnx")))
@@ -141,8 +147,16 @@ def quantize_file(
             ranges=choice.ranges,
             sensitivity=choice.sensitivity,
             repair=choice.repair,
+            interface=read_interface(choice.path or source),
             notes=tuple(notes),
-            results={"quantization": {"method": choice.method, "reason": choice.reason, "float_nodes": choice.float_nodes}},
+            results={
+                "quantization": {
+                    "method": choice.method,
+                    "reason": choice.reason,
+                    "float_nodes": choice.float_nodes,
+                    **choice.float_figures,
+                }
+            },
         )
 
 

@@ -18,8 +18,10 @@ from gleanet.core.settings import ShrinkSettings, plain
 from gleanet.core.store import ARTEFACTS
 from gleanet.data import ImageSet
 from gleanet.export import export_onnx
-from gleanet.measure import compare
+from gleanet.measure.compare import side_by_side
+from gleanet.measure.interface import read_interface
 from gleanet.nn import load, save
+from gleanet.pipeline.answers import keep_answers
 from gleanet.pipeline.planning import planned, without_times
 from gleanet.pipeline.recording import TRIALS, Recorder, described, done_already, recorded, saved_settings
 from gleanet.pipeline.subject import Samples, Subject, in_batches, judging, samples, subject
@@ -220,7 +222,7 @@ def _conclude(job: _Job, plan: Plan, choice: Choice, rows: Sequence[tuple[str, s
     """Measure every file side by side on the test images, write record and report."""
     test, settings = job.subject.data.test, job.settings
     baseline = job.path(f"{STEPS}/base-tuned.onnx" if settings.fair_baseline else "base.onnx")
-    measured = compare(
+    found = side_by_side(
         [job.path(file) for _, _, file in rows],
         inputs=_inputs(job, test),
         labels=test.labels,
@@ -228,11 +230,13 @@ def _conclude(job: _Job, plan: Plan, choice: Choice, rows: Sequence[tuple[str, s
         threads=settings.threads,
         progress=job.progress,
     )
-    table = tuple(Row(label, role, replace(m, file=file)) for (label, role, file), m in zip(rows, measured, strict=True))
+    table = tuple(Row(label, role, replace(m, file=file)) for (label, role, file), m in zip(rows, found.measured, strict=True))
+    old = next(place for place, (_, _, file) in enumerate(rows) if job.path(file) == baseline)
+    keep_answers(job.recorder.folder.folder, (rows[old][2], rows[-1][2]), (found.answers[old], found.answers[-1]), test)
     shortfall = _shortfall(settings, choice, table)
     results = {
         "files": {name: name for name in ARTEFACTS if job.path(name).is_file()},
-        "quantization": {"method": choice.method, "reason": choice.reason, "float_nodes": choice.float_nodes},
+        "quantization": {"method": choice.method, "reason": choice.reason, "float_nodes": choice.float_nodes, **choice.float_figures},
         "plan": {name: getattr(plan, name) for name in _PLANNED},
     }
     notes = (_budget_note(plan, table), _recipe_note(job), choice.reason, *([shortfall] if shortfall else []))
@@ -242,6 +246,7 @@ def _conclude(job: _Job, plan: Plan, choice: Choice, rows: Sequence[tuple[str, s
         ranges=choice.ranges,
         sensitivity=choice.sensitivity,
         repair=choice.repair,
+        interface=read_interface(job.path(rows[-1][2])),
         status="below bar" if shortfall else "done",
         results=results,
         notes=tuple(n for n in notes if n),

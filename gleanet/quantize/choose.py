@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,13 @@ class Choice:
     sensitivity: tuple[LayerSensitivity, ...] = ()
     repair: tuple[RepairStep, ...] = ()
     runtime: str = DEFAULT
+
+    @property
+    def float_figures(self) -> dict[str, Any]:
+        """What was measured of the model as given, as a run's record keeps it."""
+        if self.float_accuracy is None:
+            return {}
+        return {"float_accuracy": asdict(self.float_accuracy), "float_latencies": [asdict(one) for one in self.float_latencies]}
 
 
 def quantize(

@@ -17,12 +17,21 @@ from gleanet.report.view import answer as answer
 from gleanet.report.view import page as page
 
 if TYPE_CHECKING:
+    from gleanet.report.again import render_again as render_again
+    from gleanet.report.again import render_side_by_side as render_side_by_side
     from gleanet.report.comparison_page import render_comparison as render_comparison
     from gleanet.report.html import document as document
     from gleanet.report.html import picture as picture
     from gleanet.report.html import render as render
 
-_WITH_PICTURES = {"render_comparison": "comparison_page", "document": "html", "picture": "html", "render": "html"}
+_WITH_PICTURES = {
+    "render_again": "again",
+    "render_side_by_side": "again",
+    "render_comparison": "comparison_page",
+    "document": "html",
+    "picture": "html",
+    "render": "html",
+}
 
 
 def __getattr__(name: str) -> Any:

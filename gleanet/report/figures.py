@@ -13,8 +13,9 @@ from gleanet.core.files import write_bytes
 from gleanet.core.records import Curve, Run
 from gleanet.core.stats import Interval
 from gleanet.report import charts, units
-from gleanet.report.html import REPORT, Picture
+from gleanet.report.html import REPORT
 from gleanet.report.lines import Key, Line, keys, picture
+from gleanet.report.pictures import Picture
 from gleanet.report.tables import Table
 
 

@@ -1,64 +1,59 @@
-"""The report: one HTML file that needs nothing else. It is made from the run's record alone, so an old run can be rendered again."""
+"""The report: one HTML file that needs nothing else, made from what the run's folder records, so an old run can be rendered again."""
 
+import hashlib
+from base64 import b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
 from importlib.resources import files as files_of_package
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
+from gleanet.core.answers import Answers, read_answers
 from gleanet.core.files import write_bytes
 from gleanet.core.records import Run
 from gleanet.core.store import ARTEFACTS, RECORD
-from gleanet.report import charts, curves, tables, view
+from gleanet.report import charts, tables, tradeoff, units, view
+from gleanet.report.pictures import pictures
 
 REPORT = "report.html"
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One chart in two widths, with the words that stand in for it."""
-
-    wide: Markup
-    narrow: Markup
-    alt: str
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """The charts of a page, None where the run has no figures for one; ``lines`` names the lines of the learning curves, in their order."""
-
-    tradeoff: Picture | None
-    widths: Picture | None
-    accuracy: Picture | None
-    loss: Picture | None
-    times: Picture | None
-    sensitivity: Picture | None
-    lines: tuple[str, ...]
-
-
-def render(run: Run, folder: Path) -> Path:
-    """Write ``report.html`` into the run's folder and return its path. Links go to the artefacts that are there.
+def render(run: Run, folder: Path, out: Path | None = None) -> Path:
+    """Write ``report.html`` into the run's folder, or the page to ``out``, and return its path. Links go to the artefacts that are there.
 
     Raises:
-        StoreError: the folder cannot be written.
+        StoreError: the folder cannot be written, or its ``answers.json`` cannot be read.
     """
-    present = [name for name in (*ARTEFACTS, RECORD) if name != REPORT and (folder / name).is_file()]
-    target = folder / REPORT
-    write_bytes(target, document(run, present).encode())
+    target = out or folder / REPORT
+    here = target.parent.resolve() == folder.resolve()  # elsewhere, links would lead nowhere
+    present = [name for name in (*ARTEFACTS, RECORD) if name != REPORT and (folder / name).is_file()] if here else []
+    write_bytes(target, document(run, present, read_answers(folder)).encode())
     return target
 
 
-def document(run: Run, files: Sequence[str] = ()) -> str:
-    """The page as text; ``files`` are the names of the artefacts to link to (default: those the record names)."""
+def document(run: Run, files: Sequence[str] = (), answers: Answers | None = None) -> str:
+    """The page as text.
+
+    Args:
+        files: names of the artefacts to link to (default: those the record names, without links).
+        answers: what the float file and the delivered one say about the test images.
+    """
+    return filled("page.html.j2", page=view.page(run, files, answers), pictures=pictures(run), linked=bool(files))
+
+
+def filled(template: str, **values: object) -> str:
+    """A template of this folder with values, the style sheet and the script, which its policy allows by its hash and no other."""
     here = files_of_package("gleanet.report")
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     environment.filters["split"] = tables.split
     environment.filters["tight"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
-    template = environment.from_string((here / "page.html.j2").read_text("utf-8"))
-    css = Markup((here / "page.css").read_text("utf-8"))  # ours, so it may pass unescaped
-    return template.render(page=view.page(run, files), pictures=pictures(run), css=css).lstrip()
+    environment.filters["sortkey"] = units.number
+    environment.globals["macros"] = environment.from_string((here / "macros.html.j2").read_text("utf-8")).module
+    css, script = (Markup((here / name).read_text("utf-8")) for name in ("page.css", "page.js"))  # ours, so they may pass unescaped
+    digest = b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    text = environment.from_string((here / template).read_text("utf-8"))
+    return text.render(css=css, script=script, digest=digest, **values).lstrip()
 
 
 def picture(run: Run) -> str:
@@ -67,53 +62,7 @@ def picture(run: Run) -> str:
     Raises:
         ValueError: the run has fewer than two rows with both figures.
     """
-    svg = charts.tradeoff(run.rows, charts.WIDE, chosen=tables.final(run.rows))
+    svg = tradeoff.steps(run.rows, charts.WIDE, chosen=tables.final(run.rows))
     if svg is None:
         raise ValueError(f"run {run.id} has nothing to draw")
     return charts.standalone(svg)
-
-
-def pictures(run: Run) -> Pictures:
-    """Every chart for which the run has figures."""
-    chosen = tables.final(run.rows)
-    trained = [curve for curve in run.curves if len(curve.points) > 1]
-    best, timed = view.answer(run), curves.picked(curves.width_curves(run.table))
-    return Pictures(
-        tradeoff=_picture(
-            [charts.tradeoff(run.rows, shape, chosen=chosen) for shape in (charts.WIDE, charts.NARROW)],
-            f"Accuracy against latency of every candidate. {best} The figures are in the tables.",
-        ),
-        widths=_picture(
-            [charts.widths(run.widths, shape) for shape in (charts.WIDE, charts.NARROW)],
-            "Channels per layer before and after: " + ", ".join(f"{w.layer} {w.before} to {w.after}" for w in run.widths) + ".",
-        ),
-        accuracy=_learning(run, "accuracy"),
-        loss=_learning(run, "loss"),
-        times=_picture(
-            [charts.width_times(timed, shape) for shape in (charts.WIDE, charts.NARROW)],
-            f"Time of a layer against its width: {', '.join(f'{c.side} of {c.name}' for c in timed)}. The figures are in the table.",
-        ),
-        sensitivity=_picture(
-            [charts.sensitivity(run.sensitivity, shape) for shape in (charts.WIDE, charts.NARROW)],
-            "Precision of the logits with one layer quantized, the most sensitive first: "
-            + ", ".join(f"{one.layer} {one.alone_db:.1f} dB" for one in run.sensitivity[: charts.MAX_BARS])
-            + ".",
-        ),
-        lines=tuple(curve.name for curve in trained),
-    )
-
-
-def _learning(run: Run, what: str) -> Picture | None:
-    trained = [curve for curve in run.curves if len(curve.points) > 1]
-    ends = (
-        f"{curve.name} ends at {100 * points[-1]:.1f} %" if what == "accuracy" else f"{curve.name} ends at {points[-1]:.3f}"
-        for curve in trained
-        if (points := [value for point in curve.points if (value := getattr(point, what)) is not None])
-    )
-    words = f"{'Test accuracy' if what == 'accuracy' else 'Training loss'} over the epochs: {', '.join(ends)}."
-    return _picture([charts.learning(trained, what, shape) for shape in (charts.WIDE, charts.NARROW)], words)
-
-
-def _picture(svgs: Sequence[str | None], words: str) -> Picture | None:
-    wide, narrow = svgs
-    return None if wide is None or narrow is None else Picture(Markup(wide), Markup(narrow), words)  # Altair has escaped the names in it

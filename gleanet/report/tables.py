@@ -12,12 +12,20 @@ _BASE = ("fine-tuned", "given")
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of finished strings. ``strong`` is the index of the row that the run is about; the first column names the rows."""
+    """Rows of finished strings; the first column names the rows.
+
+    Attributes:
+        strong: index of the row that the run is about.
+        first: rows of a long table that decide; a page shows the others when asked. Empty: all.
+        tags: a word for each row, by which a page can filter; empty where there are none.
+    """
 
     header: tuple[str, ...]
     cells: tuple[tuple[str, ...], ...]
     caption: str = ""
     strong: int | None = None
+    first: tuple[int, ...] = ()
+    tags: tuple[str, ...] = ()
 
 
 def table(rows: Sequence[Row], baseline: Row | None) -> Table:
@@ -59,7 +67,7 @@ def width_table(widths: Sequence[LayerWidth]) -> Table:
 
 def fact_table(caption: str, facts: Mapping[str, object]) -> Table:
     """Names and values; nested settings become ``recovery.epochs``."""
-    return Table(("Name", "Value"), tuple((name, units.plain(value)) for name, value in _flat(facts)), caption)
+    return Table(("Name", "Value"), tuple((name, units.plain(value)) for name, value in flat(facts)), caption)
 
 
 def baseline(rows: Sequence[Row]) -> Row | None:
@@ -132,11 +140,12 @@ def threads_text(number: int) -> str:
     return "one thread" if number == 1 else f"{number} threads"
 
 
-def _flat(facts: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:
-    flat: list[tuple[str, object]] = []
+def flat(facts: Mapping[str, object], prefix: str = "") -> list[tuple[str, object]]:
+    """Names and values; nested ones get dotted names."""
+    found: list[tuple[str, object]] = []
     for name, value in facts.items():
         if isinstance(value, Mapping) and value:
-            flat += _flat(value, f"{prefix}{name}.")
+            found += flat(value, f"{prefix}{name}.")
         else:
-            flat.append((f"{prefix}{name}", value))
-    return flat
+            found.append((f"{prefix}{name}", value))
+    return found

@@ -1,11 +1,14 @@
 """Numbers as people read them. The terminal and the page print through these functions, so they never disagree."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from gleanet.core.records import Accuracy, Change
 
 NONE = "–"
 MINUS = "\N{MINUS SIGN}"
+_NUMBER = re.compile(r"([-+]?[\d,]*\.?\d+)(?: ?(k|M|G|kB|MB|ms|s|µs))?(?![\w])")
+_SCALE = {"k": 1e3, "M": 1e6, "G": 1e9, "kB": 1e3, "MB": 1e6, "s": 1e3, "µs": 1e-3}
 
 
 def percent(fraction: float) -> str:
@@ -68,6 +71,15 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(whole, 60)
     return f"{minutes // 60} h {minutes % 60} min" if minutes >= 60 else f"{minutes} min {rest} s"
+
+
+def number(text: str) -> float | None:
+    """The number that a printed figure begins with, so that a column can be sorted: ``1.1 MB`` -> 1.1e6, ``−0.6 points`` -> -0.6.
+
+    Bytes, counts and milliseconds are the units; None where the text begins with no number.
+    """
+    found = _NUMBER.match(text.replace(MINUS, "-"))
+    return None if found is None else float(found[1].replace(",", "")) * _SCALE.get(found[2] or "", 1.0)
 
 
 def plain(value: object) -> str:

@@ -5,13 +5,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
+from gleanet.core.answers import Answers
 from gleanet.core.records import Row, Run
 from gleanet.core.settings import command_line
 from gleanet.report import units
+from gleanet.report.answers import AnswersView, answers_view
 from gleanet.report.curves import curve_caption, curve_table
 from gleanet.report.quantization import node_table, range_table, repair_table, sensitivity_table, trial_table
 from gleanet.report.tables import Table, baseline, fact_table, final, speedup, threads_text, width_table
 from gleanet.report.tables import table as table
+from gleanet.report.usage import CHECKPOINT, Snippet, snippets
 
 _TROUBLE = {
     "running": "This run has not finished: what follows is what it has so far.",
@@ -26,14 +29,17 @@ _FILES = {
     "base.onnx": "the baseline in float",
     "run.json": "every number on this page",
 }
+_DELIVERED = ("model.int8.onnx", "model.onnx", "model.gleanet")
+_DISTRIBUTIONS = ("gleanet", "torch", "onnx", "onnxruntime", "numpy")
 
 
 @dataclass(frozen=True)
 class Part:
-    """A piece of a sentence; the figures in it are ``strong``."""
+    """A piece of a sentence; the figures in it are ``strong``, the names of files that are there are links."""
 
     text: str
     strong: bool = False
+    file: bool = False
 
 
 @dataclass(frozen=True)
@@ -64,26 +70,31 @@ class Page:
     widths: Table
     times: Table
     times_caption: str
+    answers: AnswersView | None
+    snippets: tuple[Snippet, ...]
     notes: tuple[str, ...]
     command: str
+    install: str
     facts: tuple[Table, ...]
     version: str
 
 
-def page(run: Run, files: Sequence[str] = ()) -> Page:
+def page(run: Run, files: Sequence[str] = (), answers: Answers | None = None) -> Page:
     """The view of one run.
 
     Args:
         files: names of the artefacts that exist beside the report; without them, those that the record names.
+        answers: what the float file and the delivered one say about the test images, where the run kept it.
     """
     base = baseline(run.rows)
+    shown = _files(run, files)
     return Page(
         title=f"{run.model} · gleanet",
         eyebrow=tuple(text for text in ("gleanet", run.model, _data_name(run), run.started.replace("T", " ")[:16]) if text),
-        answer=answer_parts(run),
+        answer=_with_files(answer_parts(run), shown, linked=bool(files)),
         context=_context(run, base),
         trouble=_TROUBLE.get(run.status),
-        files=_files(run, files),
+        files=shown,
         results=table(run.rows, base),
         trials=trial_table(run.trials),
         nodes=node_table(run.trials, _float_nodes(run)),
@@ -93,8 +104,11 @@ def page(run: Run, files: Sequence[str] = ()) -> Page:
         widths=width_table(run.widths),
         times=curve_table(run.table),
         times_caption=curve_caption(run.table, str(run.machine.get("cpu") or "")),
+        answers=answers_view(answers),
+        snippets=snippets(run.interface, checkpoint=CHECKPOINT in [file.name for file in shown]),
         notes=run.notes,
-        command=_command(run),
+        command=command_of(run),
+        install=_install(run),
         facts=tuple(
             fact_table(caption, facts)
             for caption, facts in (("Settings", run.settings), ("Machine", run.machine), ("Versions", run.versions), ("Data", run.data))
@@ -105,8 +119,20 @@ def page(run: Run, files: Sequence[str] = ()) -> Page:
 
 
 def answer(run: Run) -> str:
-    """The result in one sentence: "Half the work (49.8 % of the MACs), 4.9 times smaller, ..."."""
-    return "".join(part.text for part in answer_parts(run))
+    """The result in one sentence: "Half the work (49.8 % of the MACs), 4.9 times smaller, ...; these are the files: model.int8.onnx."."""
+    return "".join(part.text for part in _with_files(answer_parts(run), _files(run, ()), linked=False))
+
+
+def _with_files(parts: tuple[Part, ...], files: Sequence[File], *, linked: bool) -> tuple[Part, ...]:
+    """The sentence with the names of what was made; the first is the one to deploy."""
+    made = [file.name for file in files if file.name in _DELIVERED]
+    if not made or parts[-1].text != ".":
+        return parts
+    named: list[Part] = [Part("; this is the file: " if len(made) == 1 else "; these are the files: ")]
+    for place, name in enumerate(made):
+        named += [Part(" and " if place == len(made) - 1 else ", ")] if place else []
+        named.append(Part(name, file=linked))
+    return (*parts[:-1], *named, Part("."))
 
 
 def answer_parts(run: Run) -> tuple[Part, ...]:
@@ -171,8 +197,11 @@ def _context(run: Run, base: Row | None) -> tuple[str, ...]:
 
 
 def _files(run: Run, names: Sequence[str]) -> tuple[File, ...]:
-    sizes = {PurePath(row.measured.file).name: row.measured.bytes for row in run.rows}
-    present = [name for name in _FILES if name in (names or sizes)]
+    own = [row.measured for row in run.rows if PurePath(row.measured.file).name == row.measured.file]  # others lie elsewhere
+    sizes = {measured.file: measured.bytes for measured in own}
+    recorded = run.results.get("files")
+    known = {*sizes, *(recorded if isinstance(recorded, dict) else ())}
+    present = [name for name in _FILES if name in (names or known)]
     return tuple(File(name, _FILES[name], units.size(sizes[name]) if name in sizes else "") for name in present)
 
 
@@ -182,9 +211,15 @@ def _float_nodes(run: Run) -> dict[str, int]:
     return nodes if isinstance(nodes, dict) else {}
 
 
-def _command(run: Run) -> str:
+def command_of(run: Run) -> str:
     """What to paste to do it again: the settings as a command line, or the command's name where they cannot be read back."""
     return shlex.join(["gleanet", *(command_line(run.command, run.settings) or [run.command])])
+
+
+def _install(run: Run) -> str:
+    """The line that gets the same libraries; local marks such as ``+cpu`` are those of a package index."""
+    pinned = [f"{name}=={run.versions[name].partition('+')[0]}" for name in _DISTRIBUTIONS if name in run.versions]
+    return shlex.join(["pip", "install", *pinned]) if pinned else ""
 
 
 def _data_name(run: Run) -> str:

@@ -10,6 +10,7 @@ import onnx
 from gleanet.core.errors import ModelError
 from gleanet.core.records import Preprocess
 from gleanet.measure import open_session, read_metadata, read_model
+from gleanet.measure.interface import input_name
 
 OPEN_SIZE = 224  # pixels a side, where neither the file nor the samples say
 # May stand between the last operator of meaning and the output.
@@ -83,7 +84,7 @@ def web_model(path: Path, size: tuple[int, int] | None = None) -> WebModel:
     return WebModel(
         path=path,
         bytes=path.stat().st_size,
-        input=_input_name(model),
+        input=input_name(model),
         output=session.output,
         dtype=kind,
         layout=layout,
@@ -107,11 +108,6 @@ def _check(path: Path, channels: int, preprocess: Preprocess | None) -> None:
     counts = {len(preprocess.mean), len(preprocess.std)}
     if len(counts) != 1 or not counts <= {1, channels} or 0 in preprocess.std:
         raise ModelError(f"{path}: gleanet.preprocess has means {preprocess.mean} and deviations {preprocess.std} for {channels} channels")
-
-
-def _input_name(model: onnx.ModelProto) -> str:
-    stored = {tensor.name for tensor in model.graph.initializer} | {sparse.values.name for sparse in model.graph.sparse_initializer}
-    return str(next(value.name for value in model.graph.input if value.name not in stored))
 
 
 def _gives(graph: onnx.GraphProto, name: str) -> str:

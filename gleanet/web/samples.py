@@ -1,12 +1,11 @@
 """Some test images of a run, as PNG files: the same ones every time."""
 
-import io
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 
 from gleanet.data import ImageSet
+from gleanet.data.thumbnail import png
 
 MOST = 24
 
@@ -24,10 +23,4 @@ def draw_samples(images: ImageSet, seed: int, most: int = MOST) -> tuple[Sample,
     """At most ``most`` of ``images``, drawn without replacement with ``seed``, in the order of the set. PNG keeps every pixel as it is."""
     count = min(most, len(images))
     chosen = np.sort(np.random.default_rng(seed).choice(len(images), size=count, replace=False))
-    return tuple(Sample(int(row), images.classes[int(images.labels[row])], _png(images, int(row))) for row in chosen)
-
-
-def _png(images: ImageSet, row: int) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(images.images[row].transpose(1, 2, 0))).save(out, "PNG")
-    return out.getvalue()
+    return tuple(Sample(int(row), images.classes[int(images.labels[row])], png(images.images[row])) for row in chosen)

@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 import gleanet as gn
+from gleanet.core.answers import read_answers
 from gleanet.measure import read_metadata
 from gleanet.prune import Plan
 from tests.cli.conftest import Gleanet
@@ -36,6 +37,21 @@ def test_shrink_meets_the_budget_and_its_rows_say_what_the_files_are(shrunk: tup
         assert measured["accuracy"]["low"] <= measured["accuracy"]["correct"] / measured["accuracy"]["n"] <= measured["accuracy"]["high"]
         assert [latency["batch"] for latency in measured["latencies"]] == [1, 64]
     assert small["bytes"] < given["bytes"] / 3
+
+
+def test_shrink_keeps_what_changed_and_how_its_file_is_called(shrunk: tuple[Path, dict[str, Any]]) -> None:
+    folder, record = shrunk
+    found = read_answers(folder)
+    assert found is not None
+    assert (found.before, found.after) == ("steps/base-tuned.onnx", "model.int8.onnx")
+    counts = {row["measured"]["file"]: row["measured"]["accuracy"]["correct"] for row in record["rows"]}
+    assert (int(found.hits(after=False).sum()), int(found.hits().sum())) == (counts[found.before], counts[found.after])
+    assert record["interface"]["file"] == "model.int8.onnx"
+    assert record["interface"]["shape"] == [None, 3, 16, 16]
+    assert record["results"]["quantization"]["float_latencies"]
+    page = (folder / "report.html").read_text("utf-8")
+    for section in ("tradeoff", "widths", "quantization", "ranges", "answers", "training", "use", "again"):
+        assert f'id="{section}"' in page
 
 
 def test_the_pruned_checkpoint_and_its_onnx_file_agree(shrunk: tuple[Path, dict[str, Any]]) -> None:

@@ -30,3 +30,27 @@ def test_runs_are_found_by_words(gleanet: Gleanet, tmp_path: Path) -> None:
     assert ("one" in short) != ("two" in short)
     assert "1 more, older: --limit 2 shows all" in short
     assert_one_line(gleanet("runs", "search", "%", "--root", tmp_path), "give words")
+
+
+def test_a_report_is_written_anew_and_several_side_by_side(gleanet: Gleanet, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        put(tmp_path, name)
+    done = gleanet("runs", "report", "one", "--root", tmp_path, "--json")
+    assert json.loads(done.stdout) == {"report": str(tmp_path / "one" / "report.html")}
+    assert "Half the work" in (tmp_path / "one" / "report.html").read_text("utf-8")
+    done = gleanet("runs", "report", tmp_path / "one", "two", "--root", tmp_path, cwd=tmp_path)
+    assert done.stdout == "report: side-by-side.html\n"
+    page = (tmp_path / "side-by-side.html").read_text("utf-8")
+    assert "B against A" in page
+    assert 'href="one/report.html"' in page
+
+
+def test_what_cannot_be_reported_is_one_line(gleanet: Gleanet, tmp_path: Path) -> None:
+    put(tmp_path, "one")
+    put(tmp_path, "bare", rows=(), command="train")
+    assert_one_line(gleanet("runs", "report", "none", "--root", tmp_path), "no run")
+    assert_one_line(gleanet("runs", "report", "one", "one", "--root", tmp_path), "given twice")
+    assert_one_line(gleanet("runs", "report", "one", "bare", "--root", tmp_path), "no table of networks")
+    (tmp_path / "one" / "answers.json").write_text("[]")
+    assert gleanet("runs", "report", "one", "--root", tmp_path).returncode == 1
+    assert not (tmp_path / "one" / "report.html").exists()

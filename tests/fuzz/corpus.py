@@ -62,6 +62,8 @@ def _damaged() -> Iterator[Case]:
     for n in range(140):
         yield _case(f"run folder {n}", "run_folder", partial(_text, "run/run.json", specimens.run_record))
     for n in range(60):
+        yield _case(f"answers {n}", "answers", partial(_text, "run/answers.json", specimens.answers_file))
+    for n in range(60):
         yield _case(f"plan {n}", "plan", partial(_text, "plan.json", specimens.plan_file))
 
 

@@ -81,6 +81,12 @@ def odd_records() -> Iterator[tuple[str, str, Make]]:
             write("run/run.json", partial(_run_with, path, "\x1b]0;evil\x07\x1b[2J\r\n")),
         )
     for name, value in (
+        ("n", 10**30), ("n", 0), ("n", -8), ("right_after", "AAAA"), ("right_before", 7), ("classes", []), ("classes", [MARKUP] * 10),
+        ("per_class", []), ("changed", [{"index": 0, "label": -5, "before": 10**12, "after": 3, "png": "AAAA"}]), ("format_version", 99),
+        ("mistakes", [{"label": 10**9, "answer": -1, "before": -3, "after": 10**20}]), ("before", MARKUP),
+    ):  # fmt: skip
+        yield f"answers whose {name} is {value!r:.60}", "answers", write("run/answers.json", partial(_answers_with, name, value))
+    for name, value in (
         ("status", "nonsense"),
         ("started", "never"),
         ("started", "0001-01-01T00:00:00+23:59"),
@@ -176,3 +182,9 @@ def _named_folder(name: str, folder: Path) -> None:
 def _self_link(folder: Path) -> None:
     (folder / "run").mkdir()
     (folder / "run" / "run.json").symlink_to("run.json")
+
+
+def _answers_with(name: str, value: object) -> bytes:
+    record = json.loads(specimens.answers_file())
+    record[name] = value
+    return json.dumps(record).encode()

@@ -13,6 +13,7 @@ from torch import nn
 
 from gleanet.cli.app import main
 from gleanet.core import index, store
+from gleanet.core.answers import paired, read_answers
 from gleanet.core.errors import GleanetError, SettingsError, StoreError
 from gleanet.core.records import Preprocess
 from gleanet.core.settings import PruneSettings, ShrinkSettings, TrainSettings
@@ -26,6 +27,7 @@ from gleanet.nn import architecture_of, build, load, load_weights
 from gleanet.pipeline.recording import saved_settings
 from gleanet.prune import Plan
 from gleanet.quantize.prepare import prepare
+from gleanet.report.answers import answers_view
 from gleanet.report.html import document
 from gleanet.sweep.run import saved as saved_sweep
 from gleanet.train import resume
@@ -117,9 +119,17 @@ def with_settings(run: Path, name: str, kind: type[object]) -> None:
 
 
 def report(case: Path) -> None:
-    page = document(store.find(case / "run").read())
+    page = document(store.find(case / "run").read(), answers=read_answers(case / "run"))
     assert "<script>alert" not in page
     assert "<img src=x" not in page
+
+
+def answers(case: Path) -> None:
+    """What a page and a comparison of runs make of ``answers.json``."""
+    found = read_answers(case / "run")
+    assert answers_view(found) is not None
+    assert found is not None
+    paired(found, found)
 
 
 def plan(case: Path) -> None:
@@ -151,6 +161,6 @@ def command(*arguments: object) -> None:
 def readers() -> dict[str, Callable[[Path], None]]:
     known = (
         data_folder, image, streamed_image, archive, checkpoint, weights, weights_of_a_name, training_state, onnx_file, onnx_graph, config,
-        sweep_file, run_folder, report, plan,
+        sweep_file, run_folder, report, answers, plan,
     )  # fmt: skip
     return {reader.__name__: reader for reader in known}

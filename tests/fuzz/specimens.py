@@ -22,7 +22,7 @@ from gleanet.prune import Plan, apply, plan
 from gleanet.train.resume import Standing, write
 from tests import tiny_onnx
 from tests.data.tiny import encoded, noise, write_parquet
-from tests.report.example import example_run
+from tests.report.example import example_answers, example_run
 
 IMAGES = ("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 ARCHIVE = Archive("tiny.tar.gz", "http://nowhere.invalid/tiny.tar.gz", "", "tiny", ("one", "two"))
@@ -181,6 +181,11 @@ def onnx_file(pixels: bool = False) -> bytes:
 @cache
 def run_record() -> bytes:
     return dumps(example_run())
+
+
+@cache
+def answers_file() -> bytes:
+    return dumps(example_answers(200))
 
 
 @cache

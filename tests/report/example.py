@@ -1,18 +1,23 @@
 """A made-up run with realistic figures: every optional part is there, the intervals are computed, nothing was measured."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from gleanet.core.answers import Answers, answers_of
 from gleanet.core.records import (
     Accuracy,
     Change,
     Curve,
     CurvePoint,
+    Interface,
     Latency,
     LatencyTable,
     LayerSensitivity,
     LayerTimes,
     LayerWidth,
     Measurement,
+    Preprocess,
     RepairStep,
     Row,
     Run,
@@ -20,7 +25,9 @@ from gleanet.core.records import (
     Trial,
 )
 from gleanet.core.stats import paired_change, wilson
+from gleanet.data.thumbnail import png
 
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 N = 10_000
 BASE_CORRECT = 8801
 RECOVERED_CORRECT = 8638
@@ -78,11 +85,22 @@ def example_run() -> Run:
             RepairStep("layers in float", "u8s8+repair", 2.5, Change(-0.001, -0.003, 0.001, N), ("conv1",)),
         ),
         curves=_curves(),
+        interface=Interface("model.int8.onnx", "input", "logits", "float32", (None, 3, 32, 32), preprocess=Preprocess(), classes=CLASSES),
         notes=(
             "Peak learning rate 0.021 from a range test over 100 steps.",
             "CIFAR-10 (JPEG q75) is not the original CIFAR-10: its accuracies are lower and must not be put beside published ones.",
         ),
     )
+
+
+def example_answers(n: int = 1000, seed: int = 0) -> Answers:
+    """Two files that are right on most images and differ on some; every changed image has a picture."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, len(CLASSES), n)
+    before, after = (np.where(rng.random(n) < share, rng.integers(0, len(CLASSES), n), labels) for share in (0.1, 0.12))
+    found = answers_of(("base.onnx", "model.int8.onnx"), before, after, labels, CLASSES)
+    pixels = rng.integers(0, 256, (len(found.changed), 3, 32, 32), dtype=np.uint8)
+    return replace(found, changed=tuple(replace(image, png=png(one)) for image, one in zip(found.changed, pixels, strict=True)))
 
 
 def _paired(only_new: int, only_old: int, reference: int = BASE_CORRECT) -> tuple[Accuracy, Change]:

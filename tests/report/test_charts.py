@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from gleanet.core.records import Curve, CurvePoint
-from gleanet.report import charts, curves
+from gleanet.report import charts, curves, tradeoff
 from tests.report.example import example_run
 
 RUN = example_run()
@@ -18,11 +18,14 @@ COLOURS = {charts.INK, charts.MUTED, charts.GRID, charts.ACCENT, charts.FAINT, c
 
 def every_picture(shape: charts.Shape) -> list[str]:
     found = [
-        charts.tradeoff(RUN.rows, shape, chosen=RUN.rows[-1]),
+        tradeoff.steps(RUN.rows, shape, chosen=RUN.rows[-1]),
         charts.widths(RUN.widths, shape),
         charts.learning(RUN.curves, "accuracy", shape),
         charts.learning(RUN.curves, "loss", shape),
         charts.width_times(curves.width_curves(RUN.table), shape),
+        charts.sensitivity(RUN.sensitivity, shape),
+        charts.ranges(RUN.ranges, "mse", shape),
+        tradeoff.candidates(RUN.trials, shape),
     ]
     return [svg for svg in found if svg is not None]
 
@@ -36,7 +39,7 @@ def texts(svg: str | None) -> set[str]:
 def test_pictures_are_xml_in_placeholder_colours_only(shape: charts.Shape) -> None:
     """A colour that the style sheet does not know would be invisible in one of light and dark."""
     pictures = every_picture(shape)
-    assert len(pictures) == 5
+    assert len(pictures) == 8
     for svg in pictures:
         ElementTree.fromstring(svg)
         assert set(re.findall(r'(?:fill|stroke)="([^"]+)"', svg)) <= COLOURS
@@ -56,7 +59,7 @@ def test_pictures_have_no_ids_to_clash_on_one_page() -> None:
 
 
 def test_the_tradeoff_names_every_row_and_marks_the_chosen_one() -> None:
-    svg = charts.tradeoff(RUN.rows, charts.WIDE, chosen=RUN.rows[-1])
+    svg = tradeoff.steps(RUN.rows, charts.WIDE, chosen=RUN.rows[-1])
     assert {row.label for row in RUN.rows} <= texts(svg)
     assert svg is not None
     marked = [path for path in re.findall(r"<path[^>]*>", svg) if f'fill="{charts.ACCENT}"' in path]
@@ -65,8 +68,8 @@ def test_the_tradeoff_names_every_row_and_marks_the_chosen_one() -> None:
 
 def test_a_picture_without_figures_is_not_drawn() -> None:
     silent = [replace(row, measured=replace(row.measured, accuracy=None)) for row in RUN.rows]
-    assert charts.tradeoff(silent, charts.WIDE) is None
-    assert charts.tradeoff(RUN.rows[:1], charts.WIDE) is None
+    assert tradeoff.steps(silent, charts.WIDE) is None
+    assert tradeoff.steps(RUN.rows[:1], charts.WIDE) is None
     assert charts.widths((), charts.WIDE) is None
     assert charts.learning((), "loss", charts.WIDE) is None
     assert charts.learning((Curve("x", (CurvePoint(0, 0, 0.1, 1.0),)),), "accuracy", charts.WIDE) is None
@@ -88,14 +91,14 @@ def test_a_long_curve_is_thinned_but_keeps_its_level() -> None:
 
 def test_markup_in_a_name_is_text() -> None:
     rows = [replace(RUN.rows[0], label="<script>a&b</script>"), *RUN.rows[1:]]
-    svg = charts.tradeoff(rows, charts.WIDE)
+    svg = tradeoff.steps(rows, charts.WIDE)
     assert svg is not None
     assert "<script" not in svg
     assert "<script>a&b</script>" in texts(svg)
 
 
 def test_a_picture_on_its_own_keeps_no_placeholder_without_a_colour() -> None:
-    svg = charts.standalone(str(charts.tradeoff(RUN.rows, charts.WIDE)))
+    svg = charts.standalone(str(tradeoff.steps(RUN.rows, charts.WIDE)))
     root = ElementTree.fromstring(svg)
     assert root.tag == "{http://www.w3.org/2000/svg}svg"
     style = svg[svg.index("<style>") : svg.index("</style>")]
@@ -122,7 +125,7 @@ def test_labels_of_a_small_scale_are_not_rounded_away() -> None:
         replace(row, measured=replace(row.measured, latencies=(replace(row.measured.latencies[0], p50_ms=ms),)))
         for row, ms in zip(RUN.rows, times, strict=True)
     ]
-    svg = charts.tradeoff(small, charts.WIDE)
+    svg = tradeoff.steps(small, charts.WIDE)
     assert svg is not None
     numbers = [e.text for e in ElementTree.fromstring(svg).iter("text") if re.fullmatch(r"0\.0\d+", e.text or "")]
     assert len(numbers) > 3

@@ -1,6 +1,8 @@
 """The page as a browser reads it: self-contained, escaped, complete, and honest to the record."""
 
+import hashlib
 import re
+from base64 import b64encode
 from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,7 +14,7 @@ from gleanet.core.errors import StoreError
 from gleanet.core.records import LayerWidth, Run, dumps, loads
 from gleanet.report import tables, view
 from gleanet.report.html import document, render
-from tests.report.example import example_run
+from tests.report.example import example_answers, example_run
 
 VOID = {"meta", "br", "img", "input", "link", "hr"}
 
@@ -59,7 +61,7 @@ class Reader(HTMLParser):
         assert self._open.pop() == tag
 
     def handle_data(self, data: str) -> None:
-        if "style" in self._open:
+        if "style" in self._open or "script" in self._open:
             return
         self.text.append(data)
         if "caption" in self._open:
@@ -79,6 +81,7 @@ def bare(run: Run) -> Run:
         rows=(),
         widths=(),
         table=None,
+        interface=None,
         trials=(),
         ranges=(),
         sensitivity=(),
@@ -93,23 +96,34 @@ def bare(run: Run) -> Run:
 
 
 RUN = example_run()
-PAGE = document(RUN)
+ANSWERS = example_answers()
+PAGE = document(RUN, answers=ANSWERS)
+SCRIPT = (Path(view.__file__).parent / "page.js").read_text("utf-8")
 
 
 def test_the_page_needs_nothing_from_anywhere() -> None:
     reader = Reader(PAGE)
-    assert not {"script", "link", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in reader.tags}
+    assert not {"link", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in reader.tags}
     for _, attributes in reader.tags:
         for name in ("src", "href", "xlink:href", "action", "data", "srcset"):
-            assert ":" not in (attributes.get(name) or "")
-    assert "http" not in re.sub(r"http-equiv", "", PAGE)
+            assert ":" not in (attributes.get(name) or "").removeprefix("data:image/png;base64,")
+    assert "http" not in re.sub(r"http-equiv|base64,[^\"]*", "", PAGE)
     assert not re.search(r"url\((?!#)|@import|@font-face", PAGE)
     assert "default-src 'none'" in PAGE
 
 
+def test_the_only_script_is_ours_and_the_policy_allows_no_other() -> None:
+    policy = next(attributes["content"] for _, attributes in Reader(PAGE).tags if attributes.get("http-equiv"))
+    digest = b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in str(policy)
+    assert PAGE.count("<script") == 1
+    assert f"<script>{SCRIPT}</script>" in PAGE
+    assert not [name for _, attributes in Reader(PAGE).tags for name in attributes if name.startswith("on")]
+
+
 def test_every_table_has_a_caption_and_scoped_headers() -> None:
     reader = Reader(PAGE)
-    assert len(reader.grids) == 12
+    assert len(reader.grids) == 15
     for grid in reader.grids:
         assert grid.caption.strip()
         assert set(grid.scopes) <= {"row", "col"}
@@ -135,7 +149,7 @@ def test_the_page_opens_with_the_answer_and_ends_with_how_to_repeat_it() -> None
 def test_pictures_have_words_and_every_label_points_somewhere() -> None:
     reader = Reader(PAGE)
     pictures = [attributes for _, attributes in reader.tags if attributes.get("role") == "img"]
-    assert len(pictures) == 6
+    assert len(pictures) == 8
     assert all(len(attributes.get("aria-label") or "") > 40 for attributes in pictures)
     ids = [attributes["id"] for _, attributes in reader.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
@@ -163,18 +177,44 @@ def test_markup_in_names_is_text() -> None:
         versions={"gleanet": evil},
         data={"title": evil},
     )
-    page = document(run)
-    assert "<script" not in page
-    assert "<img" not in page
+    told = replace(ANSWERS, before=evil, after=evil, classes=(evil,) * len(ANSWERS.classes))
+    page = document(run, answers=told)
+    assert page.count("<script") == 1
+    assert "<img src=x" not in page
     assert evil in Reader(page).words
+    other = document(replace(run, interface=replace(RUN.interface, file=evil, input=evil, output=evil, classes=(evil,))))
+    assert other.count("<script") == 1
+    assert "<img" not in other
+
+
+def test_a_picture_that_is_none_is_left_out() -> None:
+    """What answers.json holds may come from anywhere."""
+    odd = replace(ANSWERS, changed=(replace(ANSWERS.changed[0], png=b"<svg onload=alert(1)>"), ANSWERS.changed[1]))
+    images = [attributes for tag, attributes in Reader(document(RUN, answers=odd)).tags if tag == "img"]
+    assert [str(attributes["src"])[:22] for attributes in images] == ["data:image/png;base64,"]
 
 
 @pytest.mark.parametrize(
     "part",
-    ["rows", "widths", "table", "trials", "ranges", "sensitivity", "repair", "curves", "notes", "data", "machine", "versions", "settings"],
+    [
+        "rows",
+        "widths",
+        "table",
+        "trials",
+        "ranges",
+        "sensitivity",
+        "repair",
+        "curves",
+        "notes",
+        "data",
+        "machine",
+        "versions",
+        "settings",
+        "interface",
+    ],
 )
 def test_the_page_does_without_any_part(part: str) -> None:
-    nothing: Any = None if part == "table" else type(getattr(RUN, part))()
+    nothing: Any = None if part in ("table", "interface") else type(getattr(RUN, part))()
     without = replace(RUN, **{part: nothing})
     assert RUN.model in Reader(document(without)).words
 
@@ -193,8 +233,16 @@ def test_a_run_that_did_not_finish_says_so() -> None:
 
 def test_the_page_is_small_also_for_a_deep_network() -> None:
     deep = replace(RUN, widths=RUN.widths * 6, trials=RUN.trials * 5, curves=RUN.curves * 3)
-    assert len(PAGE.encode()) < 150_000
-    assert len(document(deep).encode()) < 1_000_000
+    assert len(document(RUN).encode()) < 250_000
+    assert len(document(deep, answers=ANSWERS).encode()) < 1_500_000
+
+
+def test_every_changed_image_is_there_in_words_too() -> None:
+    images = [attributes for tag, attributes in Reader(PAGE).tags if tag == "img"]
+    assert len(images) == len(ANSWERS.changed) == 24
+    for image in ANSWERS.changed:
+        names = [ANSWERS.classes[index] for index in (image.label, image.before, image.after)]
+        assert f"Test image {image.index}, {names[0]}: before {names[1]}, now {names[2]}" in {attributes["alt"] for attributes in images}
 
 
 def test_render_writes_one_file_with_links_to_what_is_there(tmp_path: Path) -> None:
@@ -202,9 +250,27 @@ def test_render_writes_one_file_with_links_to_what_is_there(tmp_path: Path) -> N
     (tmp_path / "run.json").write_bytes(dumps(RUN))
     path = render(loads((tmp_path / "run.json").read_bytes(), Run, "run.json"), tmp_path)
     links = [attributes["href"] for tag, attributes in Reader(path.read_text("utf-8")).tags if tag == "a"]
-    assert links == ["model.int8.onnx", "run.json"]
+    assert [link for link in links if not str(link).startswith("#")] == ["model.int8.onnx", "model.int8.onnx", "run.json"]
     assert path == tmp_path / "report.html"
     assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_elsewhere_there_are_no_links_to_files(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "model.int8.onnx").write_bytes(b"x")
+    path = render(RUN, tmp_path / "run", tmp_path / "mine.html")
+    assert path == tmp_path / "mine.html"
+    page = path.read_text("utf-8")
+    assert "model.int8.onnx" in page
+    assert {str(attributes["href"])[0] for tag, attributes in Reader(page).tags if tag == "a"} == {"#"}
+
+
+def test_answers_beside_the_record_are_read(tmp_path: Path) -> None:
+    (tmp_path / "answers.json").write_bytes(dumps(ANSWERS))
+    assert "Whose answer changed" in render(RUN, tmp_path).read_text("utf-8")
+    (tmp_path / "answers.json").write_text("{}")
+    with pytest.raises(StoreError, match=r"answers\.json is not"):
+        render(RUN, tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

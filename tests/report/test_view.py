@@ -7,7 +7,7 @@ import pytest
 
 from gleanet.core.records import Change, Row, Run
 from gleanet.core.settings import ShrinkSettings, Training, plain
-from gleanet.report import quantization, tables, view
+from gleanet.report import quantization, tables, units, view
 from tests.report.example import example_run
 
 GOLD = Path(__file__).parent / "gold" / "tables.txt"
@@ -22,7 +22,7 @@ def with_last(run: Run, **fields: object) -> Run:
 def test_the_answer_comes_first() -> None:
     assert view.answer(example_run()) == (
         "Half the work (49.8 % of the MACs), 4.9 times smaller, 2.6 times as fast at batch 1 on one thread of this CPU, "
-        "accuracy −2.1 points (−2.7 to −1.4)."
+        "accuracy −2.1 points (−2.7 to −1.4); these are the files: model.int8.onnx and model.onnx."
     )
 
 
@@ -105,6 +105,46 @@ def test_trials_are_ordered_by_verdict_then_speed() -> None:
     assert quantization.trial_table(example_run().trials[:1]).strong is None
 
 
+@pytest.mark.parametrize(
+    ("reason", "short"),
+    [
+        (
+            "0.907 ms at batch 1 (float 1.57), 50.7 ms at batch 64 (float 82.2): 0.60 of the float time, u8s8-pad takes 0.56: ONNX Runtime "
+            "runs 30 of its 58 layers in float",
+            "0.60 of the float time, the chosen one takes 0.56: ONNX Runtime runs 30 of its 58 layers in float",
+        ),
+        (
+            "saves bytes, the runtime computes in float: 0.0594 ms at batch 1 (float 0.0376): 1.62 of the float time, u8s8-pad takes 0.64",
+            "saves bytes, the runtime computes in float: 1.62 of the float time, the chosen one takes 0.64",
+        ),
+        ("loses 5.63 points (95 % interval -7.59 to -3.98, 746 images), the limit is 1 points", "loses 5.63 points, the limit is 1 points"),
+        ("as fast as u8s8-pad within the noise of timing", "as fast as the chosen one within the noise of timing"),
+        ("as fast as u8s8-pad-mse within the noise of timing", "as fast as u8s8-pad-mse within the noise of timing"),
+    ],
+)
+def test_why_leaves_out_what_stands_in_other_columns(reason: str, short: str) -> None:
+    assert quantization.why(reason, "u8s8-pad") == short
+
+
+def test_figures_can_be_sorted_by_what_they_say() -> None:
+    cells = [
+        "1,095 kB",
+        "12.3 MB",
+        "812 bytes",
+        "0.412 ms",
+        "1,305 ms",
+        "−0.6 points (−1.1 to −0.2)",
+        "98.0 %",
+        "2.6×",
+        "40.6 M",
+        "26.4 dB",
+        "–",
+        "u8s8",
+    ]
+    keys = [1_095_000, 12_300_000, 812, 0.412, 1305, -0.6, 98.0, 2.6, 40_600_000, 26.4, None, None]
+    assert [units.number(cell) for cell in cells] == keys
+
+
 def test_what_repair_did_and_what_calibration_saw_is_shown() -> None:
     page = view.page(example_run())
     assert [(row[0], row[2]) for row in page.repair.cells] == [
@@ -115,7 +155,7 @@ def test_what_repair_did_and_what_calibration_saw_is_shown() -> None:
     assert page.repair.cells[2][4] == "conv1"
     assert page.sensitivity.cells[0] == ("conv1", "21.5 dB", "28.2 dB")
     assert page.ranges.header == ("Tensor", "Seen", "percentile", "mse")
-    assert page.ranges.cells[0] == ("layer1.0.relu", "0 to 9.25", "0 to 4.5", "0 to 5.125")
+    assert page.ranges.cells[0] == ("layer1.0.relu", "0 to 9.25", "0 to 4.5", "0 to 5.12")
     assert page.ranges.cells[1][2:] == ("–", "–")
 
 
