@@ -18,6 +18,7 @@ import command_page
 import notebook_page
 
 ROOT = Path(__file__).parents[2]
+ROLE = re.compile(r":(?:func|class|meth|mod|data|attr):(?=<code>)")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">(.+?)</\1>', re.DOTALL)
 
 
@@ -27,13 +28,12 @@ def on_files(files: Files, config: Any) -> Files:
     pages = {"commands.md": command_page.text(), "notebook.md": notebook_page.text(), "contributing.md": contributing}
     for name, text in pages.items():
         files.append(File.generated(config, name, content=text))
-    files.append(File("tools/site.css", config.docs_dir, config.site_dir, config.use_directory_urls))
     return files
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Formulas: from LaTeX to MathML, which browsers draw without a script."""
-    return FORMULA.sub(lambda found: _formula(unescape(found[2])), html)
+    """Formulas: from LaTeX to MathML, which browsers draw without a script; names in docstrings without their roles."""
+    return FORMULA.sub(lambda found: _formula(unescape(found[2])), ROLE.sub("", html))
 
 
 def _formula(latex: str) -> str:

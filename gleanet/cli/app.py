@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from gleanet.cli import activations, frameworks, jobs, lookups, stages
+from gleanet.cli.explain import explain
 from gleanet.cli.inspect import inspect
 from gleanet.cli.papers import papers
 from gleanet.cli.serve import serve
@@ -37,6 +38,7 @@ app.command()(stages.measure)
 app.command()(inspect)
 app.command()(lookups.doctor)
 app.command()(serve)
+app.command()(explain)
 app.add_typer(activations.activations)
 app.add_typer(lookups.runs)
 app.add_typer(lookups.plans)
@@ -66,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(f"{usage.format_message()} (see gleanet {_command(arguments)}--help)")
         return 2
     except GleanetError as error:
-        print_error(str(error))
+        print_error(f"{error} (see gleanet explain {error.slug})" if error.slug else str(error))
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED

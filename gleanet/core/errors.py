@@ -14,7 +14,8 @@
     │   └── NewerFormat          written by a newer gleanet; nothing is wrong with it
     └── Interrupted              exit code 130: stopped by Ctrl-C after the state was saved; says how to go on
 
-A message says what is wrong, with which value, and what to do, in one line.
+A message says what is wrong, with which value, and what to do, in one line. Where there is more to say, ``slug`` names the section of
+docs/messages.md that says it, which ``gleanet explain SLUG`` prints: that of the kind, or of the very message. A test compares.
 """
 
 
@@ -22,6 +23,12 @@ class GleanetError(Exception):
     """Base of every error that gleanet raises on purpose."""
 
     exit_code = 1
+    slug = ""
+
+    def __init__(self, message: str, *, slug: str = "") -> None:
+        super().__init__(message)
+        if slug:
+            self.slug = slug
 
 
 class BadInput(GleanetError):
@@ -29,19 +36,19 @@ class BadInput(GleanetError):
 
 
 class DataError(BadInput):
-    pass
+    slug = "data"
 
 
 class ModelError(BadInput):
-    pass
+    slug = "model"
 
 
 class CheckpointError(ModelError):
-    pass
+    slug = "checkpoint"
 
 
 class BudgetError(BadInput):
-    pass
+    slug = "budget"
 
 
 class SettingsError(BadInput):
@@ -49,23 +56,23 @@ class SettingsError(BadInput):
 
 
 class ExportError(GleanetError):
-    pass
+    slug = "export"
 
 
 class FrameworkError(GleanetError):
-    pass
+    slug = "framework"
 
 
 class QuantizationError(GleanetError):
-    pass
+    slug = "quantization"
 
 
 class StoreError(GleanetError):
-    pass
+    slug = "files"
 
 
 class NewerFormat(StoreError):
-    pass
+    slug = "newer-format"
 
 
 class Interrupted(GleanetError):

@@ -68,7 +68,8 @@ def check_classes(net: nn.Module, num_classes: int) -> None:
     found = class_count(net, torch.zeros(1, *architecture_of(net).input_shape))
     if found != num_classes:
         raise ModelError(
-            f"the network tells {found} classes apart, {num_classes} are asked for: use data with {found} classes or another network"
+            f"the network tells {found} classes apart, {num_classes} are asked for: use data with {found} classes or another network",
+            slug="model-classes",
         )
 
 
@@ -92,7 +93,9 @@ def _fresh(name: str, num_classes: int | None, activation: str | None, widths: M
         set_architecture(net, Architecture(name, kwargs, dict(widths or {}), row.input_shape))
         return net
     if ":" not in name:
-        raise ModelError(f"unknown network {name!r}: choose one of {', '.join(NAMES)}, a .gleanet file, or package.module:function")
+        raise ModelError(
+            f"unknown network {name!r}: choose one of {', '.join(NAMES)}, a .gleanet file, or package.module:function", slug="model-unknown"
+        )
     if widths:
         raise ModelError(f"{name} is not a built-in network: leave widths out")
     kwargs = {"num_classes": num_classes} if num_classes is not None and accepts(name, "num_classes") else {}

@@ -87,7 +87,8 @@ def load(path: str | Path, *, factory: str | None = None) -> nn.Module:
     if factory is None and not is_builtin(record.factory):
         raise CheckpointError(
             f"{path} was made by {record.factory!r}, which is not a built-in network and was not run: "
-            f'if you trust that code, name it: build("{record.factory}", weights=...)'
+            f'if you trust that code, name it: build("{record.factory}", weights=...)',
+            slug="checkpoint-own-code",
         )
     try:
         net = _skeleton(record, state, make(record.factory, record.kwargs))

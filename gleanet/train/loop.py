@@ -230,7 +230,8 @@ def _collect(job: _Job, state: _State) -> None:
         step, peak = first + int(bad[0]), state.standing.peak
         raise GleanetError(
             f"{job.name} diverged: the loss is not finite at step {step} of {job.total} with peak learning rate {peak:g}: "
-            f"lower the learning rate, say to {peak / 4:g}"
+            f"lower the learning rate, say to {peak / 4:g}",
+            slug="diverged",
         )
     state.standing = replace(state.standing, losses=(*state.standing.losses, *stacked.tolist()))
 
@@ -273,5 +274,6 @@ def _check_classes(model: nn.Module, images: ImageSet, device: torch.device) -> 
     found = class_count(model, torch.zeros(1, *images.images.shape[1:], device=device))
     if found != len(images.classes):
         raise ModelError(
-            f"the network tells {found} classes apart, {images.name} has {len(images.classes)}: build it with that many classes"
+            f"the network tells {found} classes apart, {images.name} has {len(images.classes)}: build it with that many classes",
+            slug="model-classes",
         )
