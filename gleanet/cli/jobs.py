@@ -25,6 +25,8 @@ Model = Annotated[
     ),
 ]
 BELOW_BAR = 3
+# columns of the result table that a narrow terminal does without, the first first
+ROW_LAST = ("Peak memory", "Parameters", "p50, batch 64", "Speed-up, batch 64", "MACs", "p50, batch 1", "On disk")
 
 
 def shrink(
@@ -243,7 +245,7 @@ def print_run(run: Run) -> None:
                 f"{label}: {100 * found['value']:.2f} % ({100 * found['low']:.2f} to {100 * found['high']:.2f}, {found['n']:,} test images)"
             )
     if run.rows:
-        print_table(table(run.rows, baseline(run.rows)))
+        print_table(table(run.rows, baseline(run.rows)), last=ROW_LAST)
     for note in run.notes:
         print_text(note)
     print_text(f"folder: {run.results.get('folder', run.id)}")
