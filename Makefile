@@ -19,8 +19,7 @@ help:  ## list the targets
 
 demo: $(STAMP)  ## train a small network on real digits, halve its work, quantize it, write runs/demo/report.html
 	rm -rf $(DEMO)-base $(DEMO)
-	$(PY) -m gleanet train resnet8 --data digits --epochs 20 --lr 0.1 --out $(DEMO)-base
-	$(PY) -m gleanet shrink $(DEMO)-base/model.gleanet --data digits --flops 0.5 --epochs 5 --lr 0.02 --fair-baseline --out $(DEMO)
+	$(PY) -m gleanet demo --out $(DEMO)
 
 test: lint types  ## style, types and the quick tests
 	$(PYTEST) -m "not slow"

@@ -12,6 +12,8 @@ from typing import Annotated
 import typer
 
 from gleanet.cli import activations, frameworks, jobs, lookups, stages
+from gleanet.cli.card import card
+from gleanet.cli.demo import demo
 from gleanet.cli.explain import explain
 from gleanet.cli.inspect import inspect
 from gleanet.cli.papers import papers
@@ -38,6 +40,8 @@ app.command()(stages.measure)
 app.command()(inspect)
 app.command()(lookups.doctor)
 app.command()(serve)
+app.command()(demo)
+app.command()(card)
 app.command()(explain)
 app.add_typer(activations.activations)
 app.add_typer(lookups.runs)

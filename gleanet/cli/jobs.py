@@ -93,7 +93,7 @@ def shrink(
         )
     with TerminalProgress() as progress:
         run = pipeline.shrink(settings, out=out, resume=resume, progress=progress)
-    return _show(run, json)
+    return show(run, json)
 
 
 def train(
@@ -137,7 +137,7 @@ def train(
         )
     with TerminalProgress() as progress:
         run = pipeline.train(settings, out=out, resume=resume, progress=progress)
-    return _show(run, json)
+    return show(run, json)
 
 
 def prune(
@@ -204,7 +204,7 @@ def prune(
         )
     with TerminalProgress() as progress:
         run = pipeline.prune(settings, out=out, resume=resume, progress=progress)
-    return _show(run, json)
+    return show(run, json)
 
 
 def _pruning(
@@ -223,7 +223,7 @@ def _pruning(
     return Pruning(flops, criterion, allocation, recycle, align, floor, residual, calibration, params, bytes, latency)
 
 
-def _show(run: Run, json: bool) -> int:
+def show(run: Run, json: bool) -> int:
     """Print a finished run and turn its status into an exit code."""
     if json:
         print_json(run)

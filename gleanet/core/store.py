@@ -25,7 +25,8 @@ from gleanet.core.lock import LOCK, lock
 from gleanet.core.records import Run, dumps, loads
 
 RECORD = "run.json"
-ARTEFACTS = ("base.onnx", "model.onnx", "model.int8.onnx", "model.gleanet", "report.html")
+CARD = "README.md"
+ARTEFACTS = ("base.onnx", "model.onnx", "model.int8.onnx", "model.gleanet", "report.html", CARD)
 RUNS = Path("runs")
 
 
