@@ -60,6 +60,7 @@ def shrink(
     seed: o.Seed = 0,
     threads: o.Threads = 1,
     device: o.Device = "auto",
+    log: o.Log = None,
     out: o.Out = None,
     resume: o.Resume = None,
     json: o.Json = False,
@@ -74,6 +75,7 @@ def shrink(
     A file of 40 kB: [bold]gleanet shrink runs/base/model.gleanet --data digits --bytes 40000[/]
     """
     import gleanet.pipeline as pipeline
+    from gleanet.pipeline.logs import logged
 
     settings = None
     if resume is None:
@@ -91,8 +93,9 @@ def shrink(
             training=Training(epochs, lr, batch_size, weight_decay, label_smoothing, distill),
             quantizing=Quantizing(method, max_drop),
         )
-    with TerminalProgress() as progress:
-        run = pipeline.shrink(settings, out=out, resume=resume, progress=progress)
+    with TerminalProgress() as progress, logged(log or (), progress) as listening:
+        run = pipeline.shrink(settings, out=out, resume=resume, progress=listening)
+        listening.finished(run)
     return show(run, json)
 
 
@@ -112,6 +115,7 @@ def train(
     seed: o.Seed = 0,
     threads: o.Threads = 1,
     device: o.Device = "auto",
+    log: o.Log = None,
     out: o.Out = None,
     resume: o.Resume = None,
     json: o.Json = False,
@@ -122,6 +126,7 @@ def train(
     Example: [bold]gleanet train resnet8 --data digits --epochs 5[/]
     """
     import gleanet.pipeline as pipeline
+    from gleanet.pipeline.logs import logged
 
     settings = None
     if resume is None:
@@ -135,8 +140,9 @@ def train(
             device=device,
             training=Training(epochs, lr, batch_size, weight_decay, label_smoothing, distill=0),
         )
-    with TerminalProgress() as progress:
-        run = pipeline.train(settings, out=out, resume=resume, progress=progress)
+    with TerminalProgress() as progress, logged(log or (), progress) as listening:
+        run = pipeline.train(settings, out=out, resume=resume, progress=listening)
+        listening.finished(run)
     return show(run, json)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gleanet.core.errors import GleanetError, ModelError
-from gleanet.core.progress import SILENT, Advance, Progress
+from gleanet.core.progress import SILENT, Advance, Listener, Progress
 from gleanet.core.records import Curve, CurvePoint, Preprocess
 from gleanet.data import ImageSet, epoch
 from gleanet.nn import class_count
@@ -210,6 +210,8 @@ def _record(job: _Job, state: _State) -> None:
             accuracy=_accuracy(job) if ends else None,
         )
         state.standing = replace(state.standing, points=(*state.standing.points, point), losses=())
+        if isinstance(job.progress, Listener):
+            job.progress.point(job.name, point)
     if job.checkpoint is not None and (ends or time.monotonic() - state.saved_at > SAVE_EVERY_S):
         _save(job, state)
 
