@@ -8,9 +8,11 @@ import pytest
 
 from gleanet.core.errors import SettingsError
 from gleanet.core.progress import SILENT
-from gleanet.core.records import CurvePoint
+from gleanet.core.records import CurvePoint, Preprocess
 from gleanet.pipeline.logs import EXPERIMENT, figures, flat, logged
+from gleanet.train import Recipe, fit
 from tests.report.example import example_run
+from tests.train.tiny import images, net
 
 POINTS = (CurvePoint(0.5, 10, 0.1, 2.0), CurvePoint(1.0, 20, 0.05, 1.0, accuracy=0.75))
 
@@ -91,3 +93,18 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be opened") as refused, logged([f"tensorboard:{tmp_path / 'file' / 'logs'}"], SILENT):
         pass
     assert "\n" not in str(refused.value)
+
+
+def test_training_tells_each_point_of_its_curve_as_it_comes() -> None:
+    told: list[tuple[str, CurvePoint]] = []
+
+    class Heard:
+        task, say = SILENT.task, SILENT.say
+
+        def point(self, curve: str, point: CurvePoint) -> None:
+            told.append((curve, point))
+
+    recipe, pixels = Recipe(epochs=2, batch_size=32, lr=0.05), Preprocess(mean=(0.5, 0.5, 0.5), std=(0.25, 0.25, 0.25))
+    _, curve = fit(net(), images(), recipe, preprocess=pixels, seed=0, evaluate=images(30, 1), name="Recover", progress=Heard())
+    assert told == [("Recover", point) for point in curve.points]
+    assert len(told) > 2
