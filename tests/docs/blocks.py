@@ -31,7 +31,7 @@ def follow(page: Path, folder: Path) -> list[str]:
     ``python`` and ``gleanet`` are those that run the test.
     """
     programs = folder / ".bin"
-    programs.mkdir(parents=True)
+    programs.mkdir(parents=True, exist_ok=True)
     for name, command in (("python", ""), ("gleanet", "-m gleanet ")):
         script = programs / name
         script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {command}"$@"\n')
