@@ -12,15 +12,14 @@ DEMO := runs/demo
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all fuzz test-frameworks test-frameworks-ci install lint types format pins clean
+.PHONY: help demo docs test test-all fuzz test-frameworks test-frameworks-ci install lint types format pins clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /make \1\t/' | expand -t 24
 
 demo: $(STAMP)  ## train a small network on real digits, halve its work, quantize it, write runs/demo/report.html
 	rm -rf $(DEMO)-base $(DEMO)
-	$(PY) -m gleanet train resnet8 --data digits --epochs 20 --lr 0.1 --out $(DEMO)-base
-	$(PY) -m gleanet shrink $(DEMO)-base/model.gleanet --data digits --flops 0.5 --epochs 5 --lr 0.02 --fair-baseline --out $(DEMO)
+	$(PY) -m gleanet demo --out $(DEMO)
 
 test: lint types  ## style, types and the quick tests
 	$(PYTEST) -m "not slow"
@@ -30,6 +29,13 @@ test-all: lint types  ## style, types and every test, the slow ones too
 
 fuzz: $(STAMP)  ## read every broken and hostile file of the corpus (about a minute)
 	$(PYTEST) tests/fuzz -k "not every_tenth"
+
+docs: $(STAMP)  ## build the site into site/; a broken link, a stale table or a tutorial that does not work is an error
+	$(PY) benchmarks/tables.py --check
+	PYTHONPATH=. $(PY) docs/tools/choices.py --check
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --quiet
+	$(PYTEST) tests/docs
+
 test-frameworks-ci: $(STAMP)  ## set up JAX and Theano in environments of their own (1 GB, once) and test them; skips what cannot be set up
 	$(PYTEST) -m slow tests/frameworks
 
@@ -54,7 +60,7 @@ pins: $(STAMP)  ## take the versions in .venv as the new constraints.txt (first 
 	@{ grep '^#' constraints.txt; cat $(VENV)/pins.txt; } > $(VENV)/constraints.txt && mv $(VENV)/constraints.txt constraints.txt
 
 clean:  ## remove .venv, the demo's runs and every cache
-	rm -rf $(VENV) $(DEMO) $(DEMO)-base build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(DEMO) $(DEMO)-base build dist site .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A Python that is only a shim, or lacks venv, fails the probe like one that is too old.
@@ -69,5 +75,5 @@ $(STAMP):
 	$$python -m venv $(VENV)
 	$(PIP) install --no-deps $(if $(TORCH_INDEX),--retries 0 --timeout 15 --extra-index-url $(TORCH_INDEX)) -c constraints.txt torch
 	$(PIP) install -c constraints.txt hatchling editables
-	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev]'
+	$(PIP) install -c constraints.txt --no-build-isolation -e '.[dev,docs]'
 	@rm -f $(VENV)/installed-* && touch $@

@@ -13,6 +13,9 @@ from typing import Annotated
 import typer
 
 from gleanet.cli import activations, frameworks, jobs, lookups, stages
+from gleanet.cli.card import card
+from gleanet.cli.demo import demo
+from gleanet.cli.explain import explain
 from gleanet.cli.inspect import inspect
 from gleanet.cli.papers import papers
 from gleanet.cli.serve import serve
@@ -42,6 +45,9 @@ app.command()(inspect)
 app.command()(lookups.doctor)
 app.command()(serve)
 app.command()(sweep)
+app.command()(demo)
+app.command()(card)
+app.command()(explain)
 app.add_typer(activations.activations)
 app.add_typer(lookups.runs)
 app.add_typer(lookups.plans)
@@ -74,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _say(f"{usage.format_message()} (see gleanet {_command(arguments)}--help)", together)
         return 2
     except GleanetError as error:
-        _say(str(error), together)
+        _say(f"{error} (see gleanet explain {error.slug})" if error.slug else str(error), together)
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED

@@ -81,7 +81,10 @@ def list_frameworks(
         )
         for row, now in found
     )
-    print_table(Table(("Framework", "Version", "Modes", "What for", "Python", "Needs", "Installed", "On disk", "Why not"), cells))
+    print_table(
+        Table(("Framework", "Version", "Modes", "What for", "Python", "Needs", "Installed", "On disk", "Why not"), cells),
+        last=("Why not", "Needs", "On disk", "Python", "Modes"),
+    )
     return 0
 
 

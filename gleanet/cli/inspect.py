@@ -48,7 +48,7 @@ def inspect(
         if text:
             print_text(f"{name:<{WIDTH}}{text}")
     if shown.layers:
-        print_table(_layer_table(shown.layers))
+        print_table(_layer_table(shown.layers), last=("Type", "Parameters", "Share", "Weights"))
     return 0
 
 

@@ -25,6 +25,8 @@ Model = Annotated[
     ),
 ]
 BELOW_BAR = 3
+# columns of the result table that a narrow terminal does without, the first first
+ROW_LAST = ("Peak memory", "Parameters", "p50, batch 64", "Speed-up, batch 64", "MACs", "p50, batch 1", "On disk")
 
 
 def shrink(
@@ -59,6 +61,7 @@ def shrink(
     seed: o.Seed = 0,
     threads: o.Threads = 1,
     device: o.Device = "auto",
+    log: o.Log = None,
     out: o.Out = None,
     resume: o.Resume = None,
     json: o.Json = False,
@@ -73,6 +76,7 @@ def shrink(
     A file of 40 kB: [bold]gleanet shrink runs/base/model.gleanet --data digits --bytes 40000[/]
     """
     import gleanet.pipeline as pipeline
+    from gleanet.pipeline.logs import logged
 
     settings = None
     if resume is None:
@@ -91,9 +95,10 @@ def shrink(
             training=Training(epochs, lr, batch_size, weight_decay, label_smoothing, distill),
             quantizing=Quantizing(method, max_drop),
         )
-    with TerminalProgress() as progress:
-        run = pipeline.shrink(settings, out=out, resume=resume, progress=progress)
-    return _show(run, json)
+    with TerminalProgress() as progress, logged(log or (), progress) as listening:
+        run = pipeline.shrink(settings, out=out, resume=resume, progress=listening)
+        listening.finished(run)
+    return show(run, json)
 
 
 def train(
@@ -114,6 +119,7 @@ def train(
     seed: o.Seed = 0,
     threads: o.Threads = 1,
     device: o.Device = "auto",
+    log: o.Log = None,
     out: o.Out = None,
     resume: o.Resume = None,
     json: o.Json = False,
@@ -126,6 +132,7 @@ def train(
     In two processes, on two GPUs if there are: [bold]torchrun --nproc-per-node 2 -m gleanet train resnet8 --data digits --epochs 5[/]
     """
     import gleanet.pipeline as pipeline
+    from gleanet.pipeline.logs import logged
 
     settings = None
     if resume is None:
@@ -140,9 +147,10 @@ def train(
             device=device,
             training=Training(epochs, lr, batch_size, weight_decay, label_smoothing, distill=0, precision=precision),
         )
-    with TerminalProgress() as progress:
-        run = pipeline.train(settings, out=out, resume=resume, progress=progress)
-    return _show(run, json)
+    with TerminalProgress() as progress, logged(log or (), progress) as listening:
+        run = pipeline.train(settings, out=out, resume=resume, progress=listening)
+        listening.finished(run)
+    return show(run, json)
 
 
 def prune(
@@ -211,7 +219,7 @@ def prune(
         )
     with TerminalProgress() as progress:
         run = pipeline.prune(settings, out=out, resume=resume, progress=progress)
-    return _show(run, json)
+    return show(run, json)
 
 
 def _pruning(
@@ -230,7 +238,7 @@ def _pruning(
     return Pruning(flops, criterion, allocation, recycle, align, floor, residual, calibration, params, bytes, latency)
 
 
-def _show(run: Run, json: bool) -> int:
+def show(run: Run, json: bool) -> int:
     """Print a finished run and turn its status into an exit code."""
     if json:
         print_json(run)
@@ -252,7 +260,7 @@ def print_run(run: Run) -> None:
                 f"{label}: {100 * found['value']:.2f} % ({100 * found['low']:.2f} to {100 * found['high']:.2f}, {found['n']:,} test images)"
             )
     if run.rows:
-        print_table(table(run.rows, baseline(run.rows)))
+        print_table(table(run.rows, baseline(run.rows)), last=ROW_LAST)
     for note in run.notes:
         print_text(note)
     print_text(f"folder: {run.results.get('folder', run.id)}")

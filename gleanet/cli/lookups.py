@@ -80,7 +80,9 @@ def list_runs(
     else:
         cells = tuple((e.id, e.command, e.model, e.data, e.status, e.started, f"{e.seconds:.0f} s") for e in found[:limit])
         older = f"{len(found) - limit:,} more, older: --limit {len(found)} shows all" if len(found) > limit else ""
-        print_table(Table(("Run", "Command", "Model", "Data", "Status", "Started", "Took"), cells, older))
+        print_table(
+            Table(("Run", "Command", "Model", "Data", "Status", "Started", "Took"), cells, older), last=("Started", "Took", "Data", "Model")
+        )
     return 0
 
 
@@ -101,7 +103,7 @@ def search_runs(
         print_text(f"no run in {root} holds all of: {' '.join(words)}")
     else:
         cells = tuple((e.id, e.command, e.model, e.status, e.started, " ".join(e.note.split())) for e in found)
-        print_table(Table(("Run", "Command", "Model", "Status", "Started", "Found"), cells))
+        print_table(Table(("Run", "Command", "Model", "Status", "Started", "Found"), cells), last=("Started", "Model", "Status"))
     return 0
 
 

@@ -81,6 +81,7 @@ MaxDrop = Annotated[
     float | None,
     typer.Option(help="Points of accuracy that it may cost; exit code 3 when it costs more, or may for all the images can tell."),
 ]
+Log = Annotated[list[str] | None, typer.Option(help="Also log to tensorboard:DIR or mlflow:URI; may be given several times.")]
 Method = Annotated[str, typer.Option(help="Quantization methods to try: auto, all, or names with commas.")]
 Input = Annotated[settings.Input, typer.Option(help="float: normalised images. uint8: pixels, with the normalisation inside the graph.")]
 RandomData = Annotated[bool, typer.Option("--random-data", help="Noise instead of data: structure and timing only.")]

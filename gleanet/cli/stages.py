@@ -6,13 +6,15 @@ from typing import Annotated, Literal
 import typer
 
 from gleanet.cli import options as o
-from gleanet.cli.jobs import BELOW_BAR, print_run
+from gleanet.cli.jobs import BELOW_BAR, ROW_LAST, print_run
 from gleanet.cli.terminal import TerminalProgress, print_json, print_table, print_text
 from gleanet.core.errors import SettingsError
 from gleanet.core.records import Preprocess, Row
 from gleanet.core.settings import Input, QuantizeSettings, Quantizing
 from gleanet.report import table, trial_table
 
+# columns of the table of methods that a narrow terminal does without, the first first
+TRIAL_LAST = ("Why", "Peak memory", "SQNR", "p50, batch 64", "Same answer", "Accuracy", "On disk")
 Output = Literal["logits", "softmax", "argmax"]
 Layout = Literal["NCHW", "NHWC"]
 
@@ -160,7 +162,7 @@ def quantize(
     if json:
         print_json(run)
     else:
-        print_table(trial_table(run.trials))
+        print_table(trial_table(run.trials), last=TRIAL_LAST)
         print_run(run)
     return BELOW_BAR if run.status == "below bar" else 0
 
@@ -189,7 +191,7 @@ def measure(
     if json:
         print_json({"measurements": measured})
     else:
-        print_table(table(rows, rows[0]))
+        print_table(table(rows, rows[0]), last=ROW_LAST)
         for row in rows:
             for note in row.measured.notes:
                 print_text(f"{row.label}: {note}")

@@ -2,19 +2,28 @@
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 import msgspec
-from rich import box
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as Bars
-from rich.table import Table as RichTable
+from rich.table import Column
 from rich.text import Text
 
+from gleanet.cli.tables import draw
 from gleanet.core.progress import Advance
 from gleanet.report import Table
 
@@ -30,7 +39,10 @@ class _Rate(ProgressColumn):
 
 
 class TerminalProgress:
-    """Progress as bars in a terminal, as occasional lines elsewhere. Use as a context manager around the work."""
+    """Progress as bars in a terminal, as occasional lines elsewhere. Use as a context manager around the work.
+
+    Only work under way has a bar; what is done becomes a line above, so that the part that is redrawn never grows beyond the screen.
+    """
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
@@ -38,17 +50,7 @@ class TerminalProgress:
 
     def __enter__(self) -> "TerminalProgress":
         if self.console.is_terminal:
-            self._bars = Bars(
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                _Rate(),
-                TimeElapsedColumn(),
-                TextColumn("left"),
-                TimeRemainingColumn(),
-                console=self.console,
-                transient=False,
-            )
+            self._bars = Bars(*_columns(self.console.width), console=self.console, transient=True, expand=False)
             self._bars.start()
         return self
 
@@ -62,17 +64,22 @@ class TerminalProgress:
             with self._lines(what, total, unit) as advance:
                 yield advance
             return
-        task = self._bars.add_task(what, total=total, unit=unit)
-        bars = self._bars
+        bars, start, done = self._bars, time.monotonic(), 0
+        task = bars.add_task(what, total=total, unit=unit)
+
+        def forward(units: int) -> None:
+            nonlocal done
+            done += units
+            bars.advance(task, units)
+
         try:
-            yield lambda units: bars.advance(task, units)
-            current = next(t for t in bars.tasks if t.id == task)
-            bars.update(task, total=current.total or current.completed, completed=current.total or current.completed)
+            yield forward
+            self.say(_finished(what, done, unit, time.monotonic() - start))
         finally:
-            bars.stop_task(task)
+            bars.remove_task(task)
 
     def say(self, line: str) -> None:
-        self.console.print(printable(line), soft_wrap=True, markup=False)  # a name in brackets is no style
+        self.console.print(Text(printable(line)), soft_wrap=True)
 
     @contextmanager
     def _lines(self, what: str, total: int | None, unit: str) -> Iterator[Advance]:
@@ -90,7 +97,23 @@ class TerminalProgress:
                 self.say(f"{what}: {done:,}{f' of {total:,}' if total else ''} {unit}, {rate:,.0f}/s{left}")
 
         yield advance
-        self.say(f"{what}: {done:,} {unit} in {time.monotonic() - start:.1f} s")
+        self.say(_finished(what, done, unit, time.monotonic() - start))
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """What stands beside a bar: a line that fits, since one that wraps cannot be redrawn in place."""
+    name = Column(no_wrap=True, overflow="ellipsis", max_width=max(12, width // 3))
+    whole: list[ProgressColumn] = [TextColumn("{task.description}", markup=False, table_column=name)]
+    if width >= 60:
+        whole.append(BarColumn(bar_width=24 if width >= 100 else 12))
+    whole += [TaskProgressColumn(), _Rate(table_column=Column(no_wrap=True))]
+    if width >= 100:
+        whole += [MofNCompleteColumn(), TimeElapsedColumn()]
+    return [*whole, TimeRemainingColumn(compact=True), TextColumn("left", table_column=Column(no_wrap=True))]
+
+
+def _finished(what: str, done: int, unit: str, seconds: float) -> str:
+    return f"{what}: {done:,} {unit} in {seconds:.1f} s"
 
 
 def print_json(value: Any) -> None:
@@ -108,24 +131,12 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
-def print_table(table: Table) -> None:
-    """A table at full width; in a terminal that is too narrow for it, one block a row instead."""
+def print_table(table: Table, *, last: Sequence[str] = ()) -> None:
+    """A table as wide as the terminal lets it be; where it is narrow, columns named in ``last`` go, and a line says so."""
     table = replace(table, cells=tuple(tuple(map(printable, cells)) for cells in table.cells))
-    widths = [max(len(line[column]) for line in (table.header, *table.cells)) for column in range(len(table.header))]
-    console = Console(highlight=False, markup=False)
-    needed = sum(widths) + 3 * len(widths) + 1
-    if console.is_terminal and needed > console.width:
-        for cells in table.cells:
-            console.print(Text(cells[0], style="bold"))
-            for name, cell in zip(table.header[1:], cells[1:], strict=True):
-                console.print(f"  {name:<{max(map(len, table.header)) + 2}}{cell}", soft_wrap=True)
-    else:
-        drawn = RichTable(box=box.SIMPLE)
-        for index, name in enumerate(table.header):
-            drawn.add_column(Text(name), justify="left" if index == 0 else "right", no_wrap=True)
-        for index, cells in enumerate(table.cells):
-            drawn.add_row(*(Text(cell) for cell in cells), style="bold" if index == table.strong else "")
-        Console(highlight=False, width=max(console.width, needed)).print(drawn)
+    left = draw(table, Console(highlight=False, markup=False), last=last)
+    if left:
+        print_text(f"left out for the width: {'; '.join(left)} (a wider terminal, a pipe or --json has them)")
     if table.caption:
         print_text(table.caption)
 

@@ -15,7 +15,8 @@
     ├── PeerLost                 another process of a training has died or cannot be reached; says how to go on
     └── Interrupted              exit code 130: stopped by Ctrl-C after the state was saved; says how to go on
 
-A message says what is wrong, with which value, and what to do, in one line.
+A message says what is wrong, with which value, and what to do, in one line. Where there is more to say, ``slug`` names the section of
+docs/messages.md that says it, which ``gleanet explain SLUG`` prints: that of the kind, or of the very message. A test compares.
 """
 
 
@@ -23,6 +24,12 @@ class GleanetError(Exception):
     """Base of every error that gleanet raises on purpose."""
 
     exit_code = 1
+    slug = ""
+
+    def __init__(self, message: str, *, slug: str = "") -> None:
+        super().__init__(message)
+        if slug:
+            self.slug = slug
 
 
 class BadInput(GleanetError):
@@ -30,19 +37,19 @@ class BadInput(GleanetError):
 
 
 class DataError(BadInput):
-    pass
+    slug = "data"
 
 
 class ModelError(BadInput):
-    pass
+    slug = "model"
 
 
 class CheckpointError(ModelError):
-    pass
+    slug = "checkpoint"
 
 
 class BudgetError(BadInput):
-    pass
+    slug = "budget"
 
 
 class SettingsError(BadInput):
@@ -50,23 +57,23 @@ class SettingsError(BadInput):
 
 
 class ExportError(GleanetError):
-    pass
+    slug = "export"
 
 
 class FrameworkError(GleanetError):
-    pass
+    slug = "framework"
 
 
 class QuantizationError(GleanetError):
-    pass
+    slug = "quantization"
 
 
 class StoreError(GleanetError):
-    pass
+    slug = "files"
 
 
 class NewerFormat(StoreError):
-    pass
+    slug = "newer-format"
 
 
 class PeerLost(GleanetError):

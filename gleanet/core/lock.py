@@ -68,13 +68,13 @@ if sys.platform != "win32":
                     return handle
             except BlockingIOError as error:
                 if attempt == ATTEMPTS:
-                    raise BadInput(_taken(handle, folder)) from error
+                    raise BadInput(_taken(handle, folder), slug="run-busy") from error
                 time.sleep(PAUSE_S)
             except OSError:
                 os.close(handle)
                 raise
             os.close(handle)
-        raise BadInput(f"other processes come and go in {folder}: choose another folder with --out")
+        raise BadInput(f"other processes come and go in {folder}: choose another folder with --out", slug="run-busy")
 
     def _same_file(handle: int, path: Path) -> bool:
         try:

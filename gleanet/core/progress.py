@@ -2,7 +2,9 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from gleanet.core.records import CurvePoint
 
 Advance = Callable[[int], None]
 
@@ -15,6 +17,14 @@ class Progress(Protocol):
 
     def say(self, line: str) -> None:
         """Show one line beside the bars."""
+
+
+@runtime_checkable
+class Listener(Protocol):
+    """A progress that also wants the points of learning curves, as they come."""
+
+    def point(self, curve: str, point: CurvePoint) -> None:
+        """One more point of the curve of that name."""
 
 
 class _Silent:

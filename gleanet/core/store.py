@@ -26,7 +26,8 @@ from gleanet.core.records import Run, dumps, loads
 
 RECORD = "run.json"
 ANSWERS = "answers.json"
-ARTEFACTS = ("base.onnx", "model.onnx", "model.int8.onnx", "model.gleanet", "report.html")
+CARD = "README.md"
+ARTEFACTS = ("base.onnx", "model.onnx", "model.int8.onnx", "model.gleanet", "report.html", CARD)
 RUNS = Path("runs")
 
 
@@ -103,8 +104,10 @@ def create(out: Path | None, model: str, *, now: datetime, root: Path = RUNS) ->
     if taken is not None:
         release()
         if taken == RECORD:
-            raise BadInput(f"{path} already holds a run: continue it with --resume {path}, or choose another folder with --out")
-        raise BadInput(f"{path} holds {taken}, which this run would overwrite: choose another folder with --out")
+            raise BadInput(
+                f"{path} already holds a run: continue it with --resume {path}, or choose another folder with --out", slug="run-exists"
+            )
+        raise BadInput(f"{path} holds {taken}, which this run would overwrite: choose another folder with --out", slug="run-exists")
     return RunFolder(path, release)
 
 
@@ -146,7 +149,7 @@ def find(which: str | Path, *, root: Path = RUNS) -> RunFolder:
         return hits[0]
     if hits:
         raise BadInput(f"{name!r} could be {', '.join(folder.id for folder in hits[:5])}: give more of the name")
-    raise BadInput(f"no run {name!r} in {root} and no folder of that name with a {RECORD}: see `gleanet runs list`")
+    raise BadInput(f"no run {name!r} in {root} and no folder of that name with a {RECORD}: see `gleanet runs list`", slug="run-unknown")
 
 
 def listing(root: Path = RUNS) -> list[Run]:

@@ -81,7 +81,10 @@ def _find(name_or_path: str, root: Path | None) -> Path:
     if name_or_path and path.exists():
         raise DataError(f"{name_or_path} is a file: give the folder that holds {LAYOUTS_TEXT}")
     where = f"in GLEANET_DATA ({root})" if root else "(set GLEANET_DATA to a folder of data sets for more)"
-    raise DataError(f"no data set {name_or_path!r}: there is no such folder; known are {', '.join(available())} {where}, or give a path")
+    raise DataError(
+        f"no data set {name_or_path!r}: there is no such folder; known are {', '.join(available())} {where}, or give a path",
+        slug="data-not-found",
+    )
 
 
 def _layout_known(folder: Path) -> bool:
@@ -99,4 +102,4 @@ def _load_folder(folder: Path, name: str, progress: Progress) -> Dataset:
     if layout:
         return load_official(folder, name, layout)
     content = ", ".join(sorted(path.name for path in folder.iterdir())[:5]) or "nothing"
-    raise DataError(f"{folder} holds no data set that gleanet knows (found: {content}): expected {LAYOUTS_TEXT}")
+    raise DataError(f"{folder} holds no data set that gleanet knows (found: {content}): expected {LAYOUTS_TEXT}", slug="data-layout")

@@ -39,7 +39,8 @@ def predict(
     session = open_session(path, threads=threads, runtime=runtime)
     if session.gives_class:
         raise ModelError(
-            f"{session.path} gives the class, not its score: gleanet export {session.path} --output logits cuts the argmax off"
+            f"{session.path} gives the class, not its score: gleanet export {session.path} --output logits cuts the argmax off",
+            slug="onnx-class",
         )
     return np.concatenate(list(_run(session, inputs, batch_size, progress)))
 
@@ -142,7 +143,10 @@ def pixel_preprocess(session: Session, inputs: Array) -> Preprocess | None:
         return None
     preprocess = read_metadata(session.path).preprocess
     if preprocess is None:
-        raise DataError(f"{session.path} does not say how to normalise pixels (no gleanet.preprocess): give normalised float32 images")
+        raise DataError(
+            f"{session.path} does not say how to normalise pixels (no gleanet.preprocess): give normalised float32 images",
+            slug="onnx-pixels",
+        )
     return preprocess
 
 

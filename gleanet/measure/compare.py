@@ -70,7 +70,7 @@ def compare(
 def side_by_side(
     paths: Sequence[StrPath | Candidate],
     *,
-    inputs: NDArray[Any] | None,
+    inputs: Array | None,
     labels: NDArray[np.int64] | None,
     baseline: StrPath | Candidate,
     batches: Sequence[int] = (1, 64),

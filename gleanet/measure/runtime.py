@@ -66,16 +66,16 @@ def read_model(path: StrPath, *, weights: bool = True) -> onnx.ModelProto:
     try:
         data = file.read_bytes()
     except IsADirectoryError as error:
-        raise ModelError(f"{file} is a folder: give an ONNX file") from error
+        raise ModelError(f"{file} is a folder: give an ONNX file", slug="onnx-unreadable") from error
     except OSError as error:
-        raise ModelError(f"cannot read {file}: {error.strerror or error}") from error
+        raise ModelError(f"cannot read {file}: {error.strerror or error}", slug="onnx-unreadable") from error
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
     except (DecodeError, RuntimeError) as error:
-        raise ModelError(f"{file} is not an ONNX file, or it is truncated ({len(data)} bytes)") from error
+        raise ModelError(f"{file} is not an ONNX file, or it is truncated ({len(data)} bytes)", slug="onnx-unreadable") from error
     if not model.ir_version or not model.graph.output:
-        raise ModelError(f"{file} is not an ONNX file: it holds no graph")
+        raise ModelError(f"{file} is not an ONNX file: it holds no graph", slug="onnx-unreadable")
     check_text(model, file)
     check_inputs(model, file)
     outside = check_external(model, file)
@@ -157,7 +157,7 @@ def open_checked(file: Path, *, threads: int = 1, optimize: bool = True, optimiz
     try:
         session = ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
     except ORT_ERRORS as error:
-        raise ModelError(f"ONNX Runtime {ort.__version__} cannot run {file}: {one_line(error)}") from error
+        raise ModelError(f"ONNX Runtime {ort.__version__} cannot run {file}: {one_line(error)}", slug="onnx-refused") from error
     inputs = session.get_inputs()
     if len(inputs) != 1:
         names = ", ".join(i.name for i in inputs) or "none"

@@ -20,6 +20,7 @@ from gleanet.nn.cost import LayerCost as LayerCost
 from gleanet.nn.cost import class_count as class_count
 from gleanet.nn.cost import cost as cost
 from gleanet.nn.factory import NAMES as NAMES
+from gleanet.nn.normact import split_norm_acts as split_norm_acts
 from gleanet.nn.surgery import replace_activations as replace_activations
 from gleanet.nn.swish import Swish as Swish
 from gleanet.nn.weights import load_weights as load_weights

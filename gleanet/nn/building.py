@@ -13,6 +13,7 @@ from gleanet.nn.checkpoint import is_checkpoint, load, read_header
 from gleanet.nn.cost import class_count
 from gleanet.nn.factory import NAMES, accepts, is_builtin, make
 from gleanet.nn.networks import NETWORKS
+from gleanet.nn.normact import split_norm_acts
 from gleanet.nn.surgery import replace_activations
 from gleanet.nn.weights import load_weights
 
@@ -53,7 +54,10 @@ def build(
         net = _from_file(weights, name, activation, widths)
     else:
         net = _fresh(name, num_classes, activation, widths, seed)
-        return net if weights is None else load_weights(net, weights).eval()
+        if weights is not None:
+            load_weights(net, weights).eval()
+        # after the weights, whose names are those of the network as its author wrote it
+        return net if is_builtin(name) else split_norm_acts(net)
     if num_classes is not None and is_builtin(architecture_of(net).factory):  # of other networks we do not know the input's size
         check_classes(net, num_classes)
     return net
@@ -82,7 +86,8 @@ def check_classes(net: nn.Module, num_classes: int) -> None:
     found = class_count(net, torch.zeros(1, *architecture_of(net).input_shape))
     if found != num_classes:
         raise ModelError(
-            f"the network tells {found} classes apart, {num_classes} are asked for: use data with {found} classes or another network"
+            f"the network tells {found} classes apart, {num_classes} are asked for: use data with {found} classes or another network",
+            slug="model-classes",
         )
 
 
@@ -106,7 +111,9 @@ def _fresh(name: str, num_classes: int | None, activation: str | None, widths: M
         set_architecture(net, Architecture(name, kwargs, dict(widths or {}), row.input_shape))
         return net
     if ":" not in name:
-        raise ModelError(f"unknown network {name!r}: choose one of {', '.join(NAMES)}, a .gleanet file, or package.module:function")
+        raise ModelError(
+            f"unknown network {name!r}: choose one of {', '.join(NAMES)}, a .gleanet file, or package.module:function", slug="model-unknown"
+        )
     if widths:
         raise ModelError(f"{name} is not a built-in network: leave widths out")
     kwargs = {"num_classes": num_classes} if num_classes is not None and accepts(name, "num_classes") else {}

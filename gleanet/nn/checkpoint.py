@@ -27,6 +27,7 @@ from gleanet.nn.dry import shapes_only
 from gleanet.nn.factory import is_builtin, make
 from gleanet.nn.modes import mode
 from gleanet.nn.narrow import PRINTED, narrow, width
+from gleanet.nn.normact import split_norm_acts
 from gleanet.nn.surgery import set_module
 from gleanet.nn.weights import State, finite, is_safetensors, put_state, read_safetensors
 
@@ -55,7 +56,7 @@ def save(model: nn.Module, path: str | Path, *, history: Mapping[str, object] | 
         StoreError: the file cannot be written.
     """
     given = architecture_of(model)
-    plain = make(given.factory, given.kwargs)
+    plain = split_norm_acts(make(given.factory, given.kwargs))
     record = replace(given, activations=_changed_activations(model, plain))
     state = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in sorted(model.state_dict().items())}
     try:
@@ -87,10 +88,11 @@ def load(path: str | Path, *, factory: str | None = None) -> nn.Module:
     if factory is None and not is_builtin(record.factory):
         raise CheckpointError(
             f"{path} was made by {record.factory!r}, which is not a built-in network and was not run: "
-            f'if you trust that code, name it: build("{record.factory}", weights=...)'
+            f'if you trust that code, name it: build("{record.factory}", weights=...)',
+            slug="checkpoint-own-code",
         )
     try:
-        net = _skeleton(record, state, make(record.factory, record.kwargs))
+        net = _skeleton(record, state, split_norm_acts(make(record.factory, record.kwargs)))
     except TypeError as error:
         raise CheckpointError(f"{path}: {record.factory} does not take the recorded arguments: {error}") from error
     put_state(net, state, str(path))

@@ -60,7 +60,9 @@ def cost(model: nn.Module, example_input: Tensor) -> Cost:
             model(example_input[:1])
     except RuntimeError as error:
         first = str(error).splitlines()[0]
-        raise ModelError(f"the network does not accept an input of shape {list(example_input.shape)}: {first}") from error
+        raise ModelError(
+            f"the network does not accept an input of shape {list(example_input.shape)}: {first}", slug="model-input"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()
@@ -98,7 +100,9 @@ def class_count(model: nn.Module, example_input: Tensor) -> int:
             logits = model(example_input[:1])
     except RuntimeError as error:
         first = str(error).splitlines()[0]
-        raise ModelError(f"the network does not accept an input of shape {list(example_input.shape)}: {first}") from error
+        raise ModelError(
+            f"the network does not accept an input of shape {list(example_input.shape)}: {first}", slug="model-input"
+        ) from error
     if not isinstance(logits, Tensor) or logits.dim() != 2:
         shown = list(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ModelError(f"not a classifier: for one image the network gives {shown}, expected logits [1, classes]")

@@ -41,7 +41,10 @@ def make(factory: str, kwargs: Mapping[str, Any], widths: Mapping[str, int] | No
     if is_builtin(factory):
         return _make_builtin(factory, kwargs, widths, seed)
     if factory.count(":") != 1:
-        raise ModelError(f"unknown network {factory!r}: choose one of {', '.join(NAMES)}, a .gleanet file, or package.module:function")
+        raise ModelError(
+            f"unknown network {factory!r}: choose one of {', '.join(NAMES)}, a .gleanet file, or package.module:function",
+            slug="model-unknown",
+        )
     function = _find(factory)
     try:
         net = function(**kwargs)
@@ -85,12 +88,16 @@ def _find(factory: str) -> Any:
         with _current_directory_importable():
             module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        raise ModelError(f"cannot import {module_name!r} for {factory}: {_line(error)}; run from the folder that holds it") from error
+        raise ModelError(
+            f"cannot import {module_name!r} for {factory}: {_line(error)}; run from the folder that holds it", slug="model-import"
+        ) from error
     except Exception as error:
-        raise ModelError(f"importing {module_name!r} for {factory} failed: {type(error).__name__}: {_line(error)}") from error
+        raise ModelError(
+            f"importing {module_name!r} for {factory} failed: {type(error).__name__}: {_line(error)}", slug="model-import"
+        ) from error
     function = getattr(module, function_name, None)
     if not callable(function):
-        raise ModelError(f"{module_name} has no function {function_name!r}")
+        raise ModelError(f"{module_name} has no function {function_name!r}", slug="model-import")
     return function
 
 

@@ -102,7 +102,9 @@ def put_state(model: nn.Module, state: Mapping[str, Tensor], where: str) -> None
     ]
     if problems:
         more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise CheckpointError(f"{where} does not fit this network: {'; '.join(problems[:3])}{more}{_advice(own, state)}")
+        raise CheckpointError(
+            f"{where} does not fit this network: {'; '.join(problems[:3])}{more}{_advice(own, state)}", slug="checkpoint-mismatch"
+        )
     model.load_state_dict(dict(state), strict=not optional)
 
 
@@ -126,21 +128,23 @@ def _read_torch(path: Path) -> State:
             warnings.simplefilter("ignore")  # about old pickle protocols and storages: nothing the user could act on
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file makes torch raise nearly anything: KeyError, EOFError, RuntimeError, struct.error ...
-        raise CheckpointError(_explain(path, error)) from error
+        raise _explained(path, error) from error
     return _unwrap(path, loaded)
 
 
-def _explain(path: Path, error: Exception) -> str:
+def _explained(path: Path, error: Exception) -> CheckpointError:
     text = str(error)
     if isinstance(error, pickle.UnpicklingError) and (
         re.search(r"GLOBAL|instantiate|not allowed", text) or ("Unsupported operand" in text and _is_pickle(path))
     ):
         found = re.search(r"GLOBAL (?:GLOBAL )?([\w.]+\.[\w.]+)", text)
         what = f" ({found.group(1)})" if found else ""
-        return f"{path} holds more than tensors{what} and was not executed: save it again as torch.save(model.state_dict(), ...)"
+        line = f"{path} holds more than tensors{what} and was not executed: save it again as torch.save(model.state_dict(), ...)"
+        return CheckpointError(line, slug="checkpoint-code")
     if isinstance(error, OSError):
-        return f"cannot read checkpoint {path}: {error.strerror or error}"
-    return f"{path} is not a checkpoint, or it is truncated ({f'{type(error).__name__} {_line(error)}'.strip()}): copy or download it again"
+        return CheckpointError(f"cannot read checkpoint {path}: {error.strerror or error}")
+    why = f"{type(error).__name__} {_line(error)}".strip()
+    return CheckpointError(f"{path} is not a checkpoint, or it is truncated ({why}): copy or download it again")
 
 
 def _is_pickle(path: Path) -> bool:

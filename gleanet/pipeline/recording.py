@@ -19,7 +19,7 @@ from gleanet.core.progress import Progress
 from gleanet.core.records import Run
 from gleanet.core.store import RunFolder
 from gleanet.data import Dataset
-from gleanet.report import render
+from gleanet.report import render, write_card
 from gleanet.train.team import ALONE, Team
 
 Settings = TypeVar("Settings")
@@ -50,8 +50,10 @@ class Recorder:
         return self.run
 
     def finish(self, *, status: str, results: Mapping[str, Any] | None = None, **changes: Any) -> Run:
-        """Render the report, then write the record: a run that says it is done has everything. What it could go on from is removed."""
-        render(self._grown(results, changes | {"status": status}), self.folder.folder)
+        """Render report and card, then write the record: a run that says it is done has all. What it could go on from is removed."""
+        whole = self._grown(results, changes | {"status": status})
+        render(whole, self.folder.folder)
+        write_card(whole, self.folder.folder)
         run = self.update(status=status, results=results, **changes)
         _discard_states(self.folder)
         return run
@@ -186,6 +188,7 @@ def described(data: Dataset) -> dict[str, Any]:
         "train": len(data.train),
         "test": len(data.test),
         "classes": list(data.classes),
+        "image_size": list(data.test.images.shape[2:]),
         "source": data.source,
         "complete": data.complete,
     }

@@ -114,7 +114,9 @@ def network(model: str, weights: str | None, dataset: Dataset, activation: str |
     record = architecture_of(net)
     if record.classes and record.classes != dataset.classes:
         theirs, ours = ", ".join(record.classes[:3]), ", ".join(dataset.classes[:3])
-        raise ModelError(f"{model} tells {theirs}, ... apart, {dataset.name} has {ours}, ...: use the data it was trained for")
+        raise ModelError(
+            f"{model} tells {theirs}, ... apart, {dataset.name} has {ours}, ...: use the data it was trained for", slug="model-classes"
+        )
     set_architecture(net, replace(record, classes=dataset.classes, input_shape=shape))
     return net
 

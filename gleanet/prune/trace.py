@@ -68,13 +68,13 @@ def trace(model: nn.Module, example_input: torch.Tensor) -> fx.GraphModule:
     """
     for path, module in model.named_modules():
         if isinstance(module, ATTENTION):
-            raise ModelError(f"{path or 'the network'} is {type(module).__name__}: {_NO_ATTENTION}")
+            raise ModelError(f"{path or 'the network'} is {type(module).__name__}: {_NO_ATTENTION}", slug="model-trace")
     with evaluating(model):
         try:
             traced = fx.GraphModule(model, _graph(model))
         except Exception as error:  # fx and user code raise anything here; the user needs the sentence, not the family
             why = "torch.fx cannot follow code whose course, or whose new tensors' sizes, depend on the input"
-            raise ModelError(f"cannot trace {_explain(model, error)} ({why})") from error
+            raise ModelError(f"cannot trace {_explain(model, error)} ({why})", slug="model-trace") from error
         _refuse_attention(traced)
         try:
             with shapes_only(model):
@@ -115,7 +115,8 @@ def _refuse_attention(traced: fx.GraphModule) -> None:
         name = type(modules[str(node.target)]).__name__.lower() if node.op == "call_module" else call_name(node)
         if name in ATTENTION_CALLS or (name == "softmax" and any(parent in products for parent in node.all_input_nodes)):
             raise ModelError(
-                f"{type(traced).__name__ if not node.target else 'the network'} calls {name} as attention does: {_NO_ATTENTION}"
+                f"{type(traced).__name__ if not node.target else 'the network'} calls {name} as attention does: {_NO_ATTENTION}",
+                slug="model-trace",
             )
         if name in PRODUCTS or (node.op != "call_module" and any(parent in products for parent in node.all_input_nodes)):
             products.add(node)

@@ -46,7 +46,7 @@ def prepare(model: onnx.ModelProto, file: Path, *, activations: Literal["fast", 
         QuantizationError: older than opset 10, and the opset cannot be raised.
     """
     if any(node.op_type in _QUANTIZED for node in model.graph.node):
-        raise ModelError(f"{file} is quantized already: give the float model it was made from")
+        raise ModelError(f"{file} is quantized already: give the float model it was made from", slug="onnx-quantized")
     if training := next(training_nodes(model.graph), None):
         raise ModelError(f"{file}: {training} is in training mode, its answers depend on the batch: export the model for evaluation")
     model = _plain(model, file)

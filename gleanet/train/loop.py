@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gleanet.core.errors import GleanetError, ModelError
-from gleanet.core.progress import SILENT, Advance, Progress
+from gleanet.core.progress import SILENT, Advance, Listener, Progress
 from gleanet.core.records import Curve, CurvePoint, Preprocess
 from gleanet.data import ImageSet, epoch
 from gleanet.nn import class_count
@@ -234,6 +234,8 @@ def _record(job: _Job, state: _State, save: bool = False) -> None:
             accuracy=_accuracy(job) if ends else None,
         )
         state.standing = replace(state.standing, points=(*state.standing.points, point), losses=())
+        if isinstance(job.progress, Listener):
+            job.progress.point(job.name, point)
     if save or ends:
         _save(job, state)
 
@@ -254,7 +256,8 @@ def _collect(job: _Job, state: _State) -> None:
         step, peak = first + int(bad[0]), state.standing.peak
         raise GleanetError(
             f"{job.name} diverged: the loss is not finite at step {step} of {job.total} with peak learning rate {peak:g}: "
-            f"lower the learning rate, say to {peak / 4:g}"
+            f"lower the learning rate, say to {peak / 4:g}",
+            slug="diverged",
         )
     state.standing = replace(state.standing, losses=(*state.standing.losses, *stacked.tolist()))
 
@@ -305,5 +308,6 @@ def _check_classes(model: nn.Module, images: ImageSet, device: torch.device) -> 
     found = class_count(model, torch.zeros(1, *images.images.shape[1:], device=device))
     if found != len(images.classes):
         raise ModelError(
-            f"the network tells {found} classes apart, {images.name} has {len(images.classes)}: build it with that many classes"
+            f"the network tells {found} classes apart, {images.name} has {len(images.classes)}: build it with that many classes",
+            slug="model-classes",
         )

@@ -16,6 +16,8 @@ def parsed(words: Sequence[str]) -> str:
     assert program == "gleanet", words
     command, name = ROOT, program
     while hasattr(command, "commands"):
+        if rest and rest[0].startswith("-") and command.invoke_without_command:
+            break
         word = rest.pop(0)
         assert word in command.commands, f"{name} has no command {word}"
         command, name = command.commands[word], f"{name} {word}"

@@ -14,7 +14,7 @@ from gleanet.measure import read_metadata
 from gleanet.prune import Plan
 from tests.cli.conftest import Gleanet
 
-ARTEFACTS = {"base.onnx", "model.onnx", "model.int8.onnx", "model.gleanet", "run.json", "report.html"}
+ARTEFACTS = {"base.onnx", "model.onnx", "model.int8.onnx", "model.gleanet", "run.json", "report.html", "README.md"}
 
 
 def test_shrink_leaves_the_folder_that_the_readme_promises(shrunk: tuple[Path, dict[str, Any]]) -> None:

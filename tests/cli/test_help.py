@@ -14,11 +14,22 @@ from tests.cli.parsing import commands, parsed
 ROOT = Path(__file__).parents[2]
 EXAMPLE = re.compile(r"\[bold\](.+?)\[/\]", re.DOTALL)
 EXAMPLES = [(name, example) for name, text in commands() for example in EXAMPLE.findall(text)]
-# lines of Markdown that are a command: indented, or the whole of a code span
+
+
+def indented(text: str) -> str:
+    """Markdown with its shell blocks written as indented ones."""
+    return re.sub(
+        r"^```sh\n(.*?)^```$", lambda block: re.sub("^", "    ", block[1], flags=re.MULTILINE), text, flags=re.DOTALL | re.MULTILINE
+    )
+
+
+# lines of Markdown that are a command: indented, in a shell block, or the whole of a code span
 SHOWN = [
     (path.name, line)
-    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
-    for line in re.findall(r"^(?: {4}|\$ )(gleanet [a-z].+)$|`(gleanet [a-z]+ [^`|]+)`", path.read_text(encoding="utf-8"), re.MULTILINE)
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
+    for line in re.findall(
+        r"^(?: {4}|\$ )(gleanet [a-z].+)$|`(gleanet [a-z]+ [^`|]+)`", indented(path.read_text(encoding="utf-8")), re.MULTILINE
+    )
     for line in line
     if line
 ]
