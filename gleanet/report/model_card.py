@@ -118,7 +118,7 @@ def _use(run: Run, files: Sequence[str]) -> Iterator[str]:
         return
     pixels = run.settings.get("input") == "uint8"
     image = "image = pixels.transpose(2, 0, 1)" if pixels else _FLOAT
-    size = run.data.get("image_size")
+    size = run.data.get("image_size") or ()
     known = isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(pixels, int) for pixels in size)
     fixed = "(size if isinstance(size, int) else 32 for size in entry.shape[2:])  # that of the training images"
     yield f"## Use it\n\n```python\n{_CODE.format(file=file, image=image, size=tuple(size) if known else fixed)}\n```"

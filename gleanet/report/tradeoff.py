@@ -150,7 +150,11 @@ def _drawn(points: Sequence[Point], shape: Shape, *, whiskers: bool, names: bool
     for kind in _MARKS:  # layers without data would cost as much time as any
         ends = [asdict(p) for p in shown if p.kind == kind and not p.beyond]
         if ends:
-            looks = {"color": ACCENT if kind == "chosen" else INK, "strokeWidth": 1.2, "opacity": 0.4 if kind == "beaten" else 0.9}
+            looks: dict[str, Any] = {
+                "color": ACCENT if kind == "chosen" else INK,
+                "strokeWidth": 1.2,
+                "opacity": 0.4 if kind == "beaten" else 0.9,
+            }
             layers.append(alt.Chart(inline_data(ends)).mark_rule(**looks).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"))
     for kind, mark in _MARKS.items():
         for beyond, edge in _EDGES.items():
@@ -196,7 +200,8 @@ def _labels(points: Sequence[Point], names: bool, domain_x: Domain, domain_y: Do
     ]
     layers: list[Any] = []
     for align in ("left", "right"):
-        for own, looks in ((True, {"color": ACCENT, "fontWeight": "bold"}), (False, {"color": INK})):
+        styles: tuple[dict[str, Any], ...] = ({"color": ACCENT, "fontWeight": "bold"}, {"color": INK})
+        for own, looks in zip((True, False), styles, strict=True):
             some = [v for v in values if v["align"] == align and (v["kind"] == "chosen") == own]
             if some:
                 text = alt.Chart(inline_data(some)).mark_text(align=align, baseline="middle", **looks)

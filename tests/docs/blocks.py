@@ -42,8 +42,8 @@ def follow(page: Path, folder: Path) -> list[str]:
         if block.file:
             (folder / block.file).write_text(block.text, encoding="utf-8")
             continue
-        command = ["bash", "-euo", "pipefail", "-c", block.text] if block.language == "sh" else [str(programs / "python"), "-c", block.text]
-        done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        words = ["bash", "-euo", "pipefail", "-c", block.text] if block.language == "sh" else [str(programs / "python"), "-c", block.text]
+        done = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
         assert done.returncode == 0, f"{block.text}\n{done.stdout}\n{done.stderr}"
         printed.append(done.stdout)
     return printed

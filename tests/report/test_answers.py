@@ -19,7 +19,7 @@ from tests.report.example import CLASSES, example_answers
 FILES = ("base.onnx", "model.int8.onnx")
 
 
-def drawn(n: int, seed: int, wrong: float = 0.2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # type: ignore[type-arg]
+def drawn(n: int, seed: int, wrong: float = 0.2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 10, n)
     before, after = (np.where(rng.random(n) < wrong, rng.integers(0, 10, n), labels) for _ in range(2))
