@@ -165,7 +165,7 @@ def _source(images: ImageSet, device: torch.device) -> Callable[[Rows], torch.Te
     if not isinstance(whole, Lazy) and (images in _resident or whole.nbytes <= RESIDENT * _free_memory(device)):
         resident = _resident.get(images)
         if resident is None or resident.device != device:
-            resident = _resident[images] = torch.from_numpy(whole).to(device)
+            resident = _resident[images] = torch.tensor(whole, device=device)
         there = resident
         return lambda rows: there[torch.from_numpy(rows).to(device, non_blocking=True)]
     return lambda rows: torch.from_numpy(whole[rows]).to(device, non_blocking=True)
