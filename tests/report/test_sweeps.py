@@ -10,7 +10,7 @@ from gleanet.report.sweeps import render_sweep, sweep_table
 from gleanet.sweep.outcome import combinations
 from tests.report.test_figures import EVIL, checked
 
-GRID = {
+GRID: dict[str, tuple[Choice, ...]] = {
     "way": (Choice("plain", {"criterion": "l2"}), Choice(EVIL, {"criterion": EVIL})),
     "flops": (Choice("0.5", {"flops": 0.5}), Choice("0.3", {"flops": 0.3})),
 }
