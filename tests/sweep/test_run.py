@@ -19,8 +19,8 @@ from tests.sweep.places import Scripted
 
 def swept(folder: Path, place: Scripted, text: str = TRAIN, *, resume: bool = False) -> SweepRecord:
     settings = sweep_of(folder.parent / "file", text)
-    given = {"resume": str(folder)} if resume else {"out": folder}
-    _, record = sweep(settings, lambda resources: place, KNOWN, **given)
+    given = str(folder) if resume else None
+    _, record = sweep(settings, lambda resources: place, KNOWN, out=None if resume else folder, resume=given)
     return record
 
 
