@@ -13,6 +13,9 @@ ROOT: Any = get_command(app)
 def parsed(words: Sequence[str]) -> str:
     """The full name of the command that these words call. Raises what the product would report where they do not fit."""
     program, *rest = words
+    if program == "torchrun":
+        rest = rest[rest.index("gleanet") + 1 :]
+        program = words[-1 - len(rest)]
     assert program == "gleanet", words
     command, name = ROOT, program
     while hasattr(command, "commands"):

@@ -14,10 +14,12 @@ from torch import Tensor, nn
 
 from gleanet.cli.app import main as gleanet
 from gleanet.core.launch import launch
+from gleanet.core.progress import SILENT
 from gleanet.core.records import Preprocess
 from gleanet.prune import FCR
-from gleanet.train import Recipe, fit, range_test
+from gleanet.train import Recipe, fit
 from gleanet.train.distributed import connect
+from gleanet.train.rangetest import _sweep
 from gleanet.train.syncnorm import shared_statistics
 from gleanet.train.team import Team
 from tests.train.tiny import images, net
@@ -113,7 +115,7 @@ def everything(team: Team) -> Found:
     return {
         "train": train(team),
         "norms": norms(team.rank, team.size),
-        "range test": range_test(Double(1), images(97), RECIPE, preprocess=PIXELS, seed=0, team=team),
+        "range test": _sweep(Double(1), images(97), RECIPE, PIXELS, 0, Double(2), team, SILENT),
         **{name: prune(team, options) for name, options in PRUNING.items()},
     }
 
