@@ -253,6 +253,7 @@ def test_render_writes_one_file_with_links_to_what_is_there(tmp_path: Path) -> N
     assert [link for link in links if not str(link).startswith("#")] == ["model.int8.onnx", "model.int8.onnx", "run.json"]
     assert path == tmp_path / "report.html"
     assert len(list(tmp_path.iterdir())) == 3
+    assert hashlib.sha256(b"x").hexdigest() in path.read_text("utf-8")
 
 
 def test_elsewhere_there_are_no_links_to_files(tmp_path: Path) -> None:
