@@ -2,7 +2,7 @@
 
 import hashlib
 from base64 import b64encode
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.resources import files as files_of_package
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from gleanet.core.answers import Answers, read_answers
+from gleanet.core.errors import StoreError
 from gleanet.core.files import write_bytes
 from gleanet.core.records import Run
 from gleanet.core.store import ARTEFACTS, RECORD
@@ -28,18 +29,28 @@ def render(run: Run, folder: Path, out: Path | None = None) -> Path:
     target = out or folder / REPORT
     here = target.parent.resolve() == folder.resolve()  # elsewhere, links would lead nowhere
     present = [name for name in (*ARTEFACTS, RECORD) if name != REPORT and (folder / name).is_file()] if here else []
-    write_bytes(target, document(run, present, read_answers(folder)).encode())
+    checksums = {name: _sha256(folder / name) for name in ARTEFACTS if name != REPORT and (folder / name).is_file()}
+    write_bytes(target, document(run, present, read_answers(folder), checksums).encode())
     return target
 
 
-def document(run: Run, files: Sequence[str] = (), answers: Answers | None = None) -> str:
+def _sha256(file: Path) -> str:
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as error:
+        raise StoreError(f"cannot read {file}: {error.strerror}") from error
+
+
+def document(run: Run, files: Sequence[str] = (), answers: Answers | None = None, checksums: Mapping[str, str] = view.EMPTY) -> str:
     """The page as text.
 
     Args:
         files: names of the artefacts to link to (default: those the record names, without links).
         answers: what the float file and the delivered one say about the test images.
+        checksums: SHA-256 of the artefacts, by name.
     """
-    return filled("page.html.j2", page=view.page(run, files, answers), pictures=pictures(run), linked=bool(files))
+    return filled("page.html.j2", page=view.page(run, files, answers, checksums), pictures=pictures(run), linked=bool(files))
 
 
 def filled(template: str, **values: object) -> str:

@@ -1,9 +1,10 @@
 """What the page and the terminal show of a run: records in, frozen views of finished strings out. Nothing is measured or looked up here."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
+from types import MappingProxyType
 
 from gleanet.core.answers import Answers
 from gleanet.core.records import Row, Run
@@ -16,6 +17,7 @@ from gleanet.report.tables import Table, baseline, fact_table, final, speedup, t
 from gleanet.report.tables import table as table
 from gleanet.report.usage import CHECKPOINT, Snippet, snippets
 
+EMPTY: Mapping[str, str] = MappingProxyType({})
 _TROUBLE = {
     "running": "This run has not finished: what follows is what it has so far.",
     "below bar": "This run finished, but its result is below the bar that was set.",
@@ -79,12 +81,13 @@ class Page:
     version: str
 
 
-def page(run: Run, files: Sequence[str] = (), answers: Answers | None = None) -> Page:
+def page(run: Run, files: Sequence[str] = (), answers: Answers | None = None, checksums: Mapping[str, str] = EMPTY) -> Page:
     """The view of one run.
 
     Args:
         files: names of the artefacts that exist beside the report; without them, those that the record names.
         answers: what the float file and the delivered one say about the test images, where the run kept it.
+        checksums: SHA-256 of the artefacts, by name.
     """
     base = baseline(run.rows)
     shown = _files(run, files)
@@ -111,7 +114,13 @@ def page(run: Run, files: Sequence[str] = (), answers: Answers | None = None) ->
         install=_install(run),
         facts=tuple(
             fact_table(caption, facts)
-            for caption, facts in (("Settings", run.settings), ("Machine", run.machine), ("Versions", run.versions), ("Data", run.data))
+            for caption, facts in (
+                ("Settings", run.settings),
+                ("Machine", run.machine),
+                ("Versions", run.versions),
+                ("Data", run.data),
+                ("SHA-256 of the files", checksums),
+            )
             if facts
         ),
         version=run.versions.get("gleanet", ""),
