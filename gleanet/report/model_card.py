@@ -21,7 +21,7 @@ _WHAT = {
     "model.int8.onnx": "the small network, quantized, for ONNX Runtime",
     "model.onnx": "the pruned network in float, for ONNX Runtime",
     "base.onnx": "the network as it was given, in float",
-    "model.gleanet": 'a checkpoint for PyTorch, without pickle: `gleanet.load("model.gleanet")`',
+    "model.gleanet": "a checkpoint for PyTorch, without pickle: `{load}`",
     "plan.json": "which channels stay",
     "report.html": "what each step cost, with charts",
     "run.json": "every number, setting and version",
@@ -60,7 +60,16 @@ def write_card(run: Run, folder: Path) -> Path:
 
 def model_card(run: Run, files: Sequence[str] = ()) -> str:
     """The card as text. ``files``: the artefacts beside it."""
-    parts = [_front(run), f"# {_name(run)}", *_said(run), *_files(files), *_results(run), *_use(run, files), *_limits(run), *_made(run)]
+    parts = [
+        _front(run),
+        f"# {_name(run)}",
+        *_said(run),
+        *_files(run, files),
+        *_results(run),
+        *_use(run, files),
+        *_limits(run),
+        *_made(run),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -98,8 +107,8 @@ def _alone(run: Run) -> str:
     return f"{_name(run)}: {units.accuracy(found)} accurate on {found.n:,} test images of {_data(run)}." if found else f"{_name(run)}."
 
 
-def _files(names: Sequence[str]) -> Iterator[str]:
-    rows = [(f"`{name}`", _WHAT[name]) for name in _WHAT if name in names]
+def _files(run: Run, names: Sequence[str]) -> Iterator[str]:
+    rows = [(f"`{name}`", _WHAT[name].format(load=_load(run))) for name in _WHAT if name in names]
     if rows:
         yield _markdown(Table(("File", ""), tuple(rows)))
 
@@ -114,7 +123,7 @@ def _use(run: Run, files: Sequence[str]) -> Iterator[str]:
     file = next((name for name in ("model.int8.onnx", "model.onnx") if name in files), None)
     if file is None:
         if "model.gleanet" in files:
-            yield '## Use it\n\n```python\nimport gleanet\n\nnet = gleanet.load("model.gleanet")  # an nn.Module in evaluation mode\n```'
+            yield f"## Use it\n\n```python\nimport gleanet\n\nnet = {_load(run)}  # an nn.Module in evaluation mode\n```"
         return
     pixels = run.settings.get("input") == "uint8"
     image = "image = pixels.transpose(2, 0, 1)" if pixels else _FLOAT
@@ -160,6 +169,12 @@ def _weights(run: Run) -> str:
     """The checkpoint's name; its folder is nobody else's business."""
     weights = run.settings.get("weights")
     return f" with the weights `{_text(PurePath(str(weights)).name)}`" if weights else ""
+
+
+def _load(run: Run) -> str:
+    """The call that reads the checkpoint; code of the user's own must be named."""
+    own = "" if ":" not in run.model else f", factory={json.dumps(' '.join(run.model.split()))}"
+    return f'gleanet.load("model.gleanet"{own})'
 
 
 def _accuracy(run: Run) -> Accuracy | None:
