@@ -93,11 +93,11 @@ def _tags(run: Run) -> tuple[str, ...]:
 
 def _said(run: Run) -> Iterator[str]:
     """The answer, and how sure it is."""
-    yield answer(run) if run.rows else _alone(run)
+    yield _text(answer(run)) if run.rows else _alone(run)
     base, last = baseline(run.rows), final(run.rows)
     if base is not None and last is not None and last is not base and last.measured.change is not None:
         yield (
-            f"Compared with \N{LEFT DOUBLE QUOTATION MARK}{base.label}\N{RIGHT DOUBLE QUOTATION MARK} on the same "
+            f"Compared with \N{LEFT DOUBLE QUOTATION MARK}{_text(base.label)}\N{RIGHT DOUBLE QUOTATION MARK} on the same "
             f"{last.measured.change.n:,} test images of {_data(run)}; intervals are 95 %."
         )
 
@@ -157,11 +157,11 @@ def _limits(run: Run) -> Iterator[str]:
 
 def _made(run: Run) -> Iterator[str]:
     notes = "".join(f"\n- {_text(note)}" for note in run.notes)
-    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    versions = _text(", ".join(f"{name} {version}" for name, version in run.versions.items()))
     seed = run.settings.get("seed")
     yield (
-        f"## How it was made\n\nBy `gleanet {run.command}` from `{_name(run)}`{_weights(run)} on {run.started[:10]}"
-        f"{'' if seed is None else f', seed {seed}'}; settings in `run.json`.\n{notes}\n\nVersions: {versions}."
+        f"## How it was made\n\nBy `gleanet {_text(run.command)}` from `{_name(run)}`{_weights(run)} on {_text(run.started[:10])}"
+        f"{'' if seed is None else f', seed {_text(str(seed))}'}; settings in `run.json`.\n{notes}\n\nVersions: {versions}."
     )
 
 
@@ -213,9 +213,5 @@ def _yaml(value: object) -> str:
 
 
 def _markdown(given: Table) -> str:
-    lines = [given.header, tuple("---" for _ in given.header), *(tuple(map(_cell, row)) for row in given.cells)]
+    lines = [given.header, tuple("---" for _ in given.header), *(tuple(map(_text, row)) for row in given.cells)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text if "`" in text else _text(text)

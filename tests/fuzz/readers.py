@@ -23,6 +23,7 @@ from gleanet.nn import architecture_of, build, load, load_weights
 from gleanet.pipeline.recording import saved_settings
 from gleanet.prune import Plan
 from gleanet.quantize.prepare import prepare
+from gleanet.report import model_card
 from gleanet.report.html import document
 from gleanet.train import resume
 from tests.fuzz import specimens
@@ -97,9 +98,10 @@ def with_settings(run: Path, name: str, kind: type[object]) -> None:
 
 
 def report(case: Path) -> None:
-    page = document(store.find(case / "run").read())
-    assert "<script>alert" not in page
-    assert "<img src=x" not in page
+    run = store.find(case / "run").read()
+    for page in (document(run), model_card(run).split("---\n", 2)[2]):  # what stands between the dashes is quoted YAML
+        assert "<script>alert" not in page
+        assert "<img src=x" not in page
 
 
 def plan(case: Path) -> None:
