@@ -127,10 +127,15 @@ def _use(run: Run, files: Sequence[str]) -> Iterator[str]:
         return
     pixels = run.settings.get("input") == "uint8"
     image = "image = pixels.transpose(2, 0, 1)" if pixels else _FLOAT
-    size = run.data.get("image_size")
-    known = isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(pixels, int) for pixels in size)
     fixed = "(size if isinstance(size, int) else 32 for size in entry.shape[2:])  # that of the training images"
-    yield f"## Use it\n\n```python\n{_CODE.format(file=file, image=image, size=tuple(size) if known else fixed)}\n```"
+    yield f"## Use it\n\n```python\n{_CODE.format(file=file, image=image, size=_size(run) or fixed)}\n```"
+
+
+def _size(run: Run) -> tuple[int, ...] | None:
+    """Height and width of the images, where the record says them."""
+    size = run.data.get("image_size")
+    known = isinstance(size, list | tuple) and len(size) == 2 and all(type(pixels) is int for pixels in size)
+    return tuple(size or ()) if known else None
 
 
 def _limits(run: Run) -> Iterator[str]:
