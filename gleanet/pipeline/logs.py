@@ -37,7 +37,7 @@ class _TensorBoard:
     def __init__(self, folder: str) -> None:
         from torch.utils.tensorboard import SummaryWriter  # takes a second
 
-        self._writer: Any = SummaryWriter(folder)  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(folder)
 
     def figure(self, name: str, value: float, step: int) -> None:
         self._writer.add_scalar(name, value, step)
