@@ -35,7 +35,7 @@ def _section(name: str, command: Any) -> str:
     what = "\n\n".join(map(_paragraph, re.split(r"\n\s*\n", command.help or "")))
     parameters = [p for p in command.params if p.name != "help" and not getattr(p, "hidden", False)]
     rows = [_row(p) for p in parameters]
-    table = "\n".join(["| | default | |", "| --- | --- | --- |", *rows]) if rows else ""
+    table = "\n".join(["| option | default | what |", "| --- | --- | --- |", *rows]) if rows else ""
     return f"## {name}\n\n{what}\n\n{table}".rstrip()
 
 

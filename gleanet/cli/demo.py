@@ -8,7 +8,9 @@ import typer
 from gleanet.cli import options as o
 from gleanet.cli.jobs import show
 from gleanet.cli.terminal import TerminalProgress, print_text
+from gleanet.core.errors import BadInput
 from gleanet.core.settings import Pruning, ShrinkSettings, Training, TrainSettings
+from gleanet.core.store import RECORD
 
 OUT = Path("runs/demo")
 
@@ -26,6 +28,9 @@ def demo(
     import gleanet.pipeline as pipeline
 
     base = out.with_name(f"{out.name}-base")
+    taken = next((folder for folder in (base, out) if (folder / RECORD).exists()), None)
+    if taken is not None:  # said before the work, not after half of it
+        raise BadInput(f"{taken} already holds a run: remove it, or choose another folder with --out", slug="run-exists")
     with TerminalProgress() as progress:
         pipeline.train(
             TrainSettings("resnet8", "digits", training=Training(epochs, lr=0.1, weight_decay=5e-4, distill=0)), out=base, progress=progress

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gleanet.cli import options as o
-from gleanet.cli.terminal import TerminalProgress, print_json, print_table, print_text
+from gleanet.cli.terminal import TerminalProgress, print_facts, print_json, print_table, print_text
 from gleanet.report import Table
 
 if TYPE_CHECKING:
@@ -44,9 +44,7 @@ def inspect(
         lines += [("would become", f"{len(plan.integer)} of {len(plan.integer) + len(plan.stays_float or {})} layers 8-bit")]
         lines += [("stays float", ", ".join(stays))]
     lines += [("note", line) for line in (*shown.trouble, *(() if plan is None else plan.trouble))]
-    for name, text in lines:
-        if text:
-            print_text(f"{name:<{WIDTH}}{text}")
+    print_facts(((name, text) for name, text in lines if text), WIDTH)
     if shown.layers:
         print_table(_layer_table(shown.layers), last=("Type", "Parameters", "Share", "Weights"))
     return 0

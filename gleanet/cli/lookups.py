@@ -7,7 +7,7 @@ import typer
 
 from gleanet.cli import options as o
 from gleanet.cli.jobs import print_run
-from gleanet.cli.terminal import print_json, print_table, print_text
+from gleanet.cli.terminal import print_facts, print_json, print_table, print_text
 from gleanet.core import host, index, store
 from gleanet.core.errors import DataError
 from gleanet.report import Table
@@ -35,19 +35,20 @@ def doctor(json: o.Json = False) -> int:
     if json:
         print_json({"machine": machine, "versions": host.versions(), "runtimes": runtimes, "data": data, "data_error": trouble})
         return 0
-    for name, value in (
-        ("CPU", f"{machine['cpu']} ({machine['arch']})"),
-        ("cores for this process", machine["cores"]),
-        ("memory", f"{machine['memory_gb']} GB"),
-        ("instruction sets", " ".join(machine["isa"]) or "none that matter"),
-        ("int8", _int8(machine["isa"])),
-        ("GPU", machine["gpu"] or "none"),
-        ("system", machine["os"]),
-        ("versions", ", ".join(f"{k} {v}" for k, v in host.versions().items())),
-        ("runtimes", ", ".join(f"{k} {v}" for k, v in runtimes.items()) or "none"),
-        ("data", trouble or ", ".join(data)),
-    ):
-        print_text(f"{name:<24}{value}")
+    print_facts(
+        (
+            ("CPU", f"{machine['cpu']} ({machine['arch']})"),
+            ("cores for this process", machine["cores"]),
+            ("memory", f"{machine['memory_gb']} GB"),
+            ("instruction sets", " ".join(machine["isa"]) or "none that matter"),
+            ("int8", _int8(machine["isa"])),
+            ("GPU", machine["gpu"] or "none"),
+            ("system", machine["os"]),
+            ("versions", ", ".join(f"{k} {v}" for k, v in host.versions().items())),
+            ("runtimes", ", ".join(f"{k} {v}" for k, v in runtimes.items()) or "none"),
+            ("data", trouble or ", ".join(data)),
+        )
+    )
     return 0
 
 

@@ -1,8 +1,9 @@
 """What the terminal shows: bars on standard error, results on standard output."""
 
 import sys
+import textwrap
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -122,8 +123,22 @@ def print_json(value: Any) -> None:
 
 
 def print_text(text: str) -> None:
-    """Plain text on standard output."""
-    sys.stdout.write("\n".join(map(printable, text.split("\n"))) + "\n")
+    """Plain text on standard output; in a terminal, long lines break between words."""
+    for line in text.split("\n"):
+        _print_line(printable(line), "")
+
+
+def print_facts(facts: Iterable[tuple[str, object]], width: int = 24) -> None:
+    """Names and values, a line each, the values below each other."""
+    for name, value in facts:
+        _print_line(f"{name:<{width}}{printable(str(value))}", " " * width)
+
+
+def _print_line(line: str, indent: str) -> None:
+    columns = Console().width if sys.stdout.isatty() else 0
+    if columns and len(line) > columns:
+        line = "\n".join(textwrap.wrap(line, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)) or line
+    sys.stdout.write(line + "\n")
 
 
 def printable(text: str) -> str:

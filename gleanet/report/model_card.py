@@ -21,7 +21,7 @@ _WHAT = {
     "model.int8.onnx": "the small network, quantized, for ONNX Runtime",
     "model.onnx": "the pruned network in float, for ONNX Runtime",
     "base.onnx": "the network as it was given, in float",
-    "model.gleanet": 'a checkpoint for PyTorch, without pickle: `gleanet.load("model.gleanet")`',
+    "model.gleanet": "a checkpoint for PyTorch, without pickle: `{load}`",
     "plan.json": "which channels stay",
     "report.html": "what each step cost, with charts",
     "run.json": "every number, setting and version",
@@ -60,7 +60,16 @@ def write_card(run: Run, folder: Path) -> Path:
 
 def model_card(run: Run, files: Sequence[str] = ()) -> str:
     """The card as text. ``files``: the artefacts beside it."""
-    parts = [_front(run), f"# {_name(run)}", *_said(run), *_files(files), *_results(run), *_use(run, files), *_limits(run), *_made(run)]
+    parts = [
+        _front(run),
+        f"# {_name(run)}",
+        *_said(run),
+        *_files(run, files),
+        *_results(run),
+        *_use(run, files),
+        *_limits(run),
+        *_made(run),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -84,11 +93,11 @@ def _tags(run: Run) -> tuple[str, ...]:
 
 def _said(run: Run) -> Iterator[str]:
     """The answer, and how sure it is."""
-    yield answer(run) if run.rows else _alone(run)
+    yield _text(answer(run)) if run.rows else _alone(run)
     base, last = baseline(run.rows), final(run.rows)
     if base is not None and last is not None and last is not base and last.measured.change is not None:
         yield (
-            f"Compared with \N{LEFT DOUBLE QUOTATION MARK}{base.label}\N{RIGHT DOUBLE QUOTATION MARK} on the same "
+            f"Compared with \N{LEFT DOUBLE QUOTATION MARK}{_text(base.label)}\N{RIGHT DOUBLE QUOTATION MARK} on the same "
             f"{last.measured.change.n:,} test images of {_data(run)}; intervals are 95 %."
         )
 
@@ -98,8 +107,8 @@ def _alone(run: Run) -> str:
     return f"{_name(run)}: {units.accuracy(found)} accurate on {found.n:,} test images of {_data(run)}." if found else f"{_name(run)}."
 
 
-def _files(names: Sequence[str]) -> Iterator[str]:
-    rows = [(f"`{name}`", _WHAT[name]) for name in _WHAT if name in names]
+def _files(run: Run, names: Sequence[str]) -> Iterator[str]:
+    rows = [(f"`{name}`", _WHAT[name].format(load=_load(run))) for name in _WHAT if name in names]
     if rows:
         yield _markdown(Table(("File", ""), tuple(rows)))
 
@@ -114,14 +123,19 @@ def _use(run: Run, files: Sequence[str]) -> Iterator[str]:
     file = next((name for name in ("model.int8.onnx", "model.onnx") if name in files), None)
     if file is None:
         if "model.gleanet" in files:
-            yield '## Use it\n\n```python\nimport gleanet\n\nnet = gleanet.load("model.gleanet")  # an nn.Module in evaluation mode\n```'
+            yield f"## Use it\n\n```python\nimport gleanet\n\nnet = {_load(run)}  # an nn.Module in evaluation mode\n```"
         return
     pixels = run.settings.get("input") == "uint8"
     image = "image = pixels.transpose(2, 0, 1)" if pixels else _FLOAT
-    size = run.data.get("image_size") or ()
-    known = isinstance(size, list | tuple) and len(size) == 2 and all(isinstance(pixels, int) for pixels in size)
     fixed = "(size if isinstance(size, int) else 32 for size in entry.shape[2:])  # that of the training images"
-    yield f"## Use it\n\n```python\n{_CODE.format(file=file, image=image, size=tuple(size) if known else fixed)}\n```"
+    yield f"## Use it\n\n```python\n{_CODE.format(file=file, image=image, size=_size(run) or fixed)}\n```"
+
+
+def _size(run: Run) -> tuple[int, ...] | None:
+    """Height and width of the images, where the record says them."""
+    size = run.data.get("image_size")
+    known = isinstance(size, list | tuple) and len(size) == 2 and all(type(pixels) is int for pixels in size)
+    return tuple(size or ()) if known else None
 
 
 def _limits(run: Run) -> Iterator[str]:
@@ -148,11 +162,11 @@ def _limits(run: Run) -> Iterator[str]:
 
 def _made(run: Run) -> Iterator[str]:
     notes = "".join(f"\n- {_text(note)}" for note in run.notes)
-    versions = ", ".join(f"{name} {version}" for name, version in run.versions.items())
+    versions = _text(", ".join(f"{name} {version}" for name, version in run.versions.items()))
     seed = run.settings.get("seed")
     yield (
-        f"## How it was made\n\nBy `gleanet {run.command}` from `{_name(run)}`{_weights(run)} on {run.started[:10]}"
-        f"{'' if seed is None else f', seed {seed}'}; settings in `run.json`.\n{notes}\n\nVersions: {versions}."
+        f"## How it was made\n\nBy `gleanet {_text(run.command)}` from `{_name(run)}`{_weights(run)} on {_text(run.started[:10])}"
+        f"{'' if seed is None else f', seed {_text(str(seed))}'}; settings in `run.json`.\n{notes}\n\nVersions: {versions}."
     )
 
 
@@ -160,6 +174,12 @@ def _weights(run: Run) -> str:
     """The checkpoint's name; its folder is nobody else's business."""
     weights = run.settings.get("weights")
     return f" with the weights `{_text(PurePath(str(weights)).name)}`" if weights else ""
+
+
+def _load(run: Run) -> str:
+    """The call that reads the checkpoint; code of the user's own must be named."""
+    own = "" if ":" not in run.model else f", factory={json.dumps(' '.join(run.model.split()))}"
+    return f'gleanet.load("model.gleanet"{own})'
 
 
 def _accuracy(run: Run) -> Accuracy | None:
@@ -198,9 +218,5 @@ def _yaml(value: object) -> str:
 
 
 def _markdown(given: Table) -> str:
-    lines = [given.header, tuple("---" for _ in given.header), *(tuple(map(_cell, row)) for row in given.cells)]
+    lines = [given.header, tuple("---" for _ in given.header), *(tuple(map(_text, row)) for row in given.cells)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _cell(text: str) -> str:
-    return text if "`" in text else _text(text)

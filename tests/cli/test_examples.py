@@ -16,6 +16,7 @@ from tests.cli.test_help import EXAMPLES
 from tests.report.example import example_run
 
 NOT_HERE = {  # beginnings of examples -> why they are only parsed
+    "gleanet demo": "minutes: tests/packaging runs it from the wheel",
     "gleanet serve runs/demo": "goes on until Ctrl-C, or needs the browser's runtime: tests/web",
     "gleanet serve --setup": "downloads: tests/web/test_ortweb.py",
     "gleanet activations compare": "minutes of training: tests/cli/test_activations.py",
@@ -75,3 +76,11 @@ def test_an_example_of_work_works(line: str, folder: Path, monkeypatch: pytest.M
 
 def test_what_is_not_done_here_is_there() -> None:
     assert all(any(line.startswith(beginning) for _, line in EXAMPLES) for beginning in NOT_HERE)
+
+
+def test_the_demo_refuses_before_any_work(folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(folder)
+    assert main(["demo"]) == 2
+    shown = capfd.readouterr()
+    assert shown.err.startswith("gleanet: runs/demo already holds a run")
+    assert shown.err.count("\n") == 1

@@ -32,9 +32,9 @@ def follow(page: Path, folder: Path) -> list[str]:
     """
     programs = folder / ".bin"
     programs.mkdir(parents=True, exist_ok=True)
-    for name, command in (("python", ""), ("gleanet", "-m gleanet ")):
+    for name, start in (("python", ""), ("gleanet", "-m gleanet ")):
         script = programs / name
-        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {command}"$@"\n')
+        script.write_text(f'#!/bin/sh\nexec "{sys.executable}" {start}"$@"\n')
         script.chmod(0o755)
     environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "200"}
     printed = []

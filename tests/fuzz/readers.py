@@ -27,6 +27,7 @@ from gleanet.nn import architecture_of, build, load, load_weights
 from gleanet.pipeline.recording import saved_settings
 from gleanet.prune import Plan
 from gleanet.quantize.prepare import prepare
+from gleanet.report import model_card
 from gleanet.report.answers import answers_view
 from gleanet.report.html import document
 from gleanet.sweep.run import saved as saved_sweep
@@ -119,9 +120,11 @@ def with_settings(run: Path, name: str, kind: type[object]) -> None:
 
 
 def report(case: Path) -> None:
-    page = document(store.find(case / "run").read(), answers=read_answers(case / "run"))
-    assert "<script>alert" not in page
-    assert "<img src=x" not in page
+    run = store.find(case / "run").read()
+    card = model_card(run).split("---\n", 2)[2]  # what stands between the dashes is quoted YAML
+    for page in (document(run, answers=read_answers(case / "run")), card):
+        assert "<script>alert" not in page
+        assert "<img src=x" not in page
 
 
 def answers(case: Path) -> None:
