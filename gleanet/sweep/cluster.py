@@ -203,6 +203,7 @@ def _work(job: Job, sweep: str, wanted: str, inputs: dict[str, bytes]) -> _Retur
     except BaseException:
         stop(process)
         raise
+    process.communicate()  # closes what it was held by
     why = trouble(job, root, process.returncode)
     if why:
         return _Returned(trouble=why, log=said(root, job.name), where=platform.node())

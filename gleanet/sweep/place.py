@@ -95,6 +95,7 @@ class Here:
                 if line != spoken:
                     spoken = line
                     self._progress.say(f"  {line}")
+        process.communicate()  # closes what it was held by
         self._running = None
         return Ended(job, trouble(job, self._root, process.returncode))
 

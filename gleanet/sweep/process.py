@@ -72,7 +72,7 @@ def stop(process: "subprocess.Popen[bytes]") -> None:
         process.wait(GRACE_S)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
         process.kill()
-        process.wait()
+    process.communicate()
 
 
 def trouble(job: Job, root: Path, code: int) -> str:

@@ -68,6 +68,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
     finally:
         told.close()
         process.wait(60)
+        said.close()
         shutil.rmtree(short, ignore_errors=True)
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from gleanet.cli import tables
-from gleanet.cli.terminal import print_error, print_table, print_text
+from gleanet.cli.terminal import TerminalProgress, print_error, print_table, print_text
 from gleanet.report import Table
 from tests.cli.screen import ROOT, shown
 
@@ -96,3 +96,11 @@ def test_folding_keeps_every_word() -> None:
     assert [cell.split() for row in folded.cells for cell in row] == [cell.split() for row in table.cells for cell in row]
     assert tables.width(folded) < tables.width(table)
     assert tables.without(table, 1).cells == (("quantized (u8s8)",), ("as given",))
+
+
+def test_brackets_in_a_line_are_no_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    with TerminalProgress() as progress:
+        progress.say(f"no data set in [/data] [bold]x[/] {NASTY}")
+    told = capsys.readouterr().err
+    assert told.startswith("no data set in [/data] [bold]x[/] a")
+    assert all(c == "\n" or c.isprintable() for c in told), ascii(told)
