@@ -169,7 +169,7 @@ def _summary(letter: str, entry: Entry) -> Summary:
 def _results(entries: Sequence[Entry]) -> Table:
     rows = [(letter, entry, row) for letter, entry in zip(LETTERS, entries, strict=False) if (row := delivered(entry.run)) is not None]
     batches = batches_of(row.measured.latencies for _, _, row in rows)
-    header = ("Run", "Network", "MACs", "On disk", "Accuracy (95 % interval)", "Against its own baseline (95 % interval)")
+    header: tuple[str, ...] = ("Run", "Network", "MACs", "On disk", "Accuracy (95 % interval)", "Against its own baseline (95 % interval)")
     header += ("Against A (95 % interval)", *(f"p50, batch {batch}" for batch in batches), "Speed-up")
     cells = []
     for letter, entry, row in rows:

@@ -9,7 +9,7 @@ import altair as alt
 from gleanet.core.records import Accuracy, Latency, Row, Trial
 from gleanet.report import units
 from gleanet.report.charts import ACCENT, INK, MUTED, Encoding, Shape, as_svg, described, inline_data
-from gleanet.report.labels import Spot, place
+from gleanet.report.labels import Align, Spot, place
 
 DEPTH = 10.0  # points of accuracy below the best that the picture of candidates shows; what lies lower is marked at its edge
 BREADTH = 2.0  # the same to the right: times the slowest of what matters
@@ -150,7 +150,11 @@ def _drawn(points: Sequence[Point], shape: Shape, *, whiskers: bool, names: bool
     for kind in _MARKS:  # layers without data would cost as much time as any
         ends = [asdict(p) for p in shown if p.kind == kind and not p.beyond]
         if ends:
-            looks = {"color": ACCENT if kind == "chosen" else INK, "strokeWidth": 1.2, "opacity": 0.4 if kind == "beaten" else 0.9}
+            looks: dict[str, Any] = {
+                "color": ACCENT if kind == "chosen" else INK,
+                "strokeWidth": 1.2,
+                "opacity": 0.4 if kind == "beaten" else 0.9,
+            }
             layers.append(alt.Chart(inline_data(ends)).mark_rule(**looks).encode(x=x, y=alt.Y("low:Q"), y2="high:Q"))
     for kind, mark in _MARKS.items():
         for beyond, edge in _EDGES.items():
@@ -195,8 +199,10 @@ def _labels(points: Sequence[Point], names: bool, domain_x: Domain, domain_y: Do
         for i, text, label in zip(named, texts, placed, strict=True)
     ]
     layers: list[Any] = []
-    for align in ("left", "right"):
-        for own, looks in ((True, {"color": ACCENT, "fontWeight": "bold"}), (False, {"color": INK})):
+    kinds: tuple[tuple[bool, dict[str, Any]], ...] = ((True, {"color": ACCENT, "fontWeight": "bold"}), (False, {"color": INK}))
+    aligns: tuple[Align, ...] = ("left", "right")
+    for align in aligns:
+        for own, looks in kinds:
             some = [v for v in values if v["align"] == align and (v["kind"] == "chosen") == own]
             if some:
                 text = alt.Chart(inline_data(some)).mark_text(align=align, baseline="middle", **looks)

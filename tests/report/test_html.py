@@ -184,6 +184,7 @@ def test_markup_in_names_is_text() -> None:
     assert page.count("<script") == 1
     assert "<img src=x" not in page
     assert evil in Reader(page).words
+    assert RUN.interface is not None
     other = document(replace(run, interface=replace(RUN.interface, file=evil, input=evil, output=evil, classes=(evil,))))
     assert other.count("<script") == 1
     assert "<img" not in other
