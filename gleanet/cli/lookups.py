@@ -1,5 +1,6 @@
 """Commands that only look: doctor, runs and plans."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,8 @@ from gleanet.cli import options as o
 from gleanet.cli.jobs import print_run
 from gleanet.cli.terminal import print_facts, print_json, print_table, print_text
 from gleanet.core import host, index, store
-from gleanet.core.errors import DataError
+from gleanet.core.errors import DataError, ModelError
+from gleanet.core.records import Interface
 from gleanet.report import Table
 
 runs = typer.Typer(name="runs", help="Past runs.", no_args_is_help=True)
@@ -144,12 +146,28 @@ def report_runs(
     from gleanet.report import render_again, render_side_by_side
 
     found = [store.find(name, root=root) for name in run]
-    page = render_again(found[0], out) if len(found) == 1 else render_side_by_side(found, out or Path("side-by-side.html"))
+    page = (
+        render_again(found[0], out, interface=_interface(found[0]))
+        if len(found) == 1
+        else render_side_by_side(found, out or Path("side-by-side.html"))
+    )
     if json:
         print_json({"report": str(page)})
     else:
         print_text(f"report: {page}")
     return 0
+
+
+def _interface(folder: store.RunFolder) -> Interface | None:
+    """How the file that a run delivers is called, read from the file itself: records of older versions do not say."""
+    from gleanet.measure.interface import read_interface
+
+    delivered = next((path for name in ("model.int8.onnx", "model.onnx") if (path := folder.path(name)).is_file()), None)
+    if delivered is None or folder.read().interface is not None:
+        return None
+    with suppress(ModelError):  # damaged: the report then has no code for it
+        return read_interface(delivered)
+    return None
 
 
 @plans.command("show")

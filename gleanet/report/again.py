@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from markupsafe import Markup
@@ -10,7 +11,7 @@ from gleanet.core.answers import read_answers
 from gleanet.core.comparison import Compared
 from gleanet.core.errors import BadInput
 from gleanet.core.files import write_bytes
-from gleanet.core.records import Run, loads_plain
+from gleanet.core.records import Interface, Run, loads_plain
 from gleanet.core.store import RunFolder
 from gleanet.report import figures, tradeoff
 from gleanet.report.comparison_page import render_comparison
@@ -19,11 +20,12 @@ from gleanet.report.pictures import SHAPES, Picture
 from gleanet.report.side import LETTERS, Entry, delivered, side_page
 
 
-def render_again(folder: RunFolder, out: Path | None = None) -> Path:
+def render_again(folder: RunFolder, out: Path | None = None, *, interface: Interface | None = None) -> Path:
     """Write one run's report anew, from what its folder holds, and return its path.
 
     Args:
         out: where to; None: ``report.html`` in the folder. Only for runs of ``shrink``, ``quantize``, ``prune`` and ``train``.
+        interface: of the file that the run delivers, where its record does not say, as in those of older versions.
 
     Raises:
         BadInput: ``out`` for a run of another kind.
@@ -38,7 +40,7 @@ def render_again(folder: RunFolder, out: Path | None = None) -> Path:
         rows = loads_plain(run.results["comparison"], tuple[Compared, ...], f"the comparison of {run.id}")
         base = str(run.settings.get("baseline", rows[0].activation if rows else ""))
         return figures.render_comparison(run, rows, base, folder.folder)
-    return render(run, folder.folder, out)
+    return render(run if run.interface is not None else replace(run, interface=interface), folder.folder, out)
 
 
 def render_side_by_side(folders: Sequence[RunFolder], out: Path) -> Path:

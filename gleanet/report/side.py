@@ -93,7 +93,8 @@ def _unpaired(old: Accuracy, new: Accuracy) -> Change:
 
 def _answer(entries: Sequence[Entry]) -> str:
     """What two runs differ by; of more, which is the fastest, the smallest and the most accurate."""
-    rows = [delivered(entry.run) for entry in entries]
+    runs = [entry.run for entry in entries]
+    rows = [delivered(run) for run in runs]
     known = [(letter, row.measured) for letter, row in zip(LETTERS, rows, strict=False) if row is not None]
     if len(known) < 2:
         return f"{len(entries)} runs, of which {len(known)} {'has' if len(known) == 1 else 'have'} a result."
@@ -101,14 +102,14 @@ def _answer(entries: Sequence[Entry]) -> str:
         return _versus(entries)
     clauses = []
     timed = [(ms, letter) for letter, measured in known if (ms := p50(measured.latencies, None)) is not None]
-    if timed:
+    if timed and _same_machine(runs):
         clauses.append(f"{min(timed)[1]} is the fastest ({units.milliseconds(min(timed)[0])})")
     smallest = min((measured.bytes, letter) for letter, measured in known)
     clauses.append(f"{smallest[1]} the smallest ({units.size(smallest[0])})")
     best = max(
         ((m.accuracy.value, letter, m.accuracy) for letter, m in known if m.accuracy is not None), default=None, key=lambda one: one[0]
     )
-    if best is not None:
+    if best is not None and len(_data(runs)) == 1:
         surely = "" if _clearly_best(entries, LETTERS.index(best[1])) else ", though not surely"
         clauses.append(f"{best[1]} the most accurate{surely}: {units.accuracy(best[2])}")
     return f"Of {len(entries)} runs {', '.join(clauses)}."
@@ -121,17 +122,18 @@ def _clearly_best(entries: Sequence[Entry], place: int) -> bool:
 
 
 def _versus(entries: Sequence[Entry]) -> str:
-    first, second = (row.measured for entry in entries if (row := delivered(entry.run)) is not None)
+    runs = [entry.run for entry in entries]
+    first, second = (row.measured for run in runs if (row := delivered(run)) is not None)
     clauses = []
     old, new = p50(first.latencies, None), p50(second.latencies, None)
-    if old and new:
+    if old and new and _same_machine(runs):
         clauses.append(f"{units.factor(old / new)} times as fast")
     if first.bytes and second.bytes:
         ratio = first.bytes / second.bytes
         times = f"{units.factor(max(ratio, 1 / ratio))} times {'smaller' if ratio >= 1 else 'larger'}"
         clauses.append("the same size" if 0.98 < ratio < 1.02 else times)
     found = difference(entries[0], entries[1])
-    if found is not None:
+    if found is not None and len(_data(runs)) == 1:
         change, exact = found
         unsure = change.low <= 0 <= change.high
         how = "paired" if exact else "unpaired"
@@ -142,12 +144,11 @@ def _versus(entries: Sequence[Entry]) -> str:
 def _warnings(runs: Sequence[Run]) -> tuple[str, ...]:
     """Why some of the figures must not be compared."""
     found = []
-    machines = {(str(run.machine.get("cpu")), *_threads(run)) for run in runs}
-    if len(machines) > 1:
+    if not _same_machine(runs):
         found.append("The runs were timed on different machines or with different threads: their times cannot be compared.")
-    elif runs:
+    else:
         found.append("The runs were timed at different hours: small differences in time may be the machine's, not the network's.")
-    data = {str(run.data.get("title") or run.data.get("name") or "") for run in runs}
+    data = _data(runs)
     if len(data) > 1:
         named = ", ".join(sorted(name or "none" for name in data))
         found.append(f"The runs are on different data ({named}): their accuracies cannot be compared.")
@@ -157,8 +158,14 @@ def _warnings(runs: Sequence[Run]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def _threads(run: Run) -> tuple[int, ...]:
-    return tuple(sorted({latency.threads for row in run.rows for latency in row.measured.latencies}))
+def _same_machine(runs: Sequence[Run]) -> bool:
+    """Whether times may be compared at all."""
+    threads = [tuple(sorted({latency.threads for row in run.rows for latency in row.measured.latencies})) for run in runs]
+    return len({(str(run.machine.get("cpu")), used) for run, used in zip(runs, threads, strict=True)}) == 1
+
+
+def _data(runs: Sequence[Run]) -> set[str]:
+    return {str(run.data.get("title") or run.data.get("name") or "") for run in runs}
 
 
 def _summary(letter: str, entry: Entry) -> Summary:
@@ -169,9 +176,8 @@ def _summary(letter: str, entry: Entry) -> Summary:
 def _results(entries: Sequence[Entry]) -> Table:
     rows = [(letter, entry, row) for letter, entry in zip(LETTERS, entries, strict=False) if (row := delivered(entry.run)) is not None]
     batches = batches_of(row.measured.latencies for _, _, row in rows)
-    times = tuple(f"p50, batch {batch}" for batch in batches)
-    changes = ("Against its own baseline (95 % interval)", "Against A (95 % interval)")
-    header = ("Run", "Network", "MACs", "On disk", "Accuracy (95 % interval)", *changes, *times, "Speed-up")
+    header: tuple[str, ...] = ("Run", "Network", "MACs", "On disk", "Accuracy (95 % interval)", "Change (95 % interval)")
+    header += ("Against A (95 % interval)", *(f"p50, batch {batch}" for batch in batches), "Speed-up")
     cells = []
     for letter, entry, row in rows:
         found = None if entry is entries[0] else difference(entries[0], entry)
@@ -188,8 +194,11 @@ def _results(entries: Sequence[Entry]) -> Table:
                 units.times(_own_speedup(entry.run, row)),
             )
         )
-    caption = "The network that each run delivers. Against A: paired where both runs kept their answers to the same images, else unpaired, "
-    return Table(header, tuple(cells), caption + "which is wider. Speed-up: over its own baseline, one image")
+    caption = (
+        "The network that each run delivers. Change: against its own baseline. Against A: paired where both runs kept their answers to the "
+        "same images, else unpaired, which is wider. Speed-up: over its own baseline, one image"
+    )
+    return Table(header, tuple(cells), caption)
 
 
 def _own_speedup(run: Run, row: Row) -> float | None:

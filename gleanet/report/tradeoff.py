@@ -9,7 +9,7 @@ import altair as alt
 from gleanet.core.records import Accuracy, Latency, Row, Trial
 from gleanet.report import units
 from gleanet.report.charts import ACCENT, INK, MUTED, Encoding, Shape, as_svg, described, inline_data
-from gleanet.report.labels import Spot, place
+from gleanet.report.labels import Align, Spot, place
 
 DEPTH = 10.0  # points of accuracy below the best that the picture of candidates shows; what lies lower is marked at its edge
 BREADTH = 2.0  # the same to the right: times the slowest of what matters
@@ -199,9 +199,10 @@ def _labels(points: Sequence[Point], names: bool, domain_x: Domain, domain_y: Do
         for i, text, label in zip(named, texts, placed, strict=True)
     ]
     layers: list[Any] = []
-    for align in ("left", "right"):
-        styles: tuple[dict[str, Any], ...] = ({"color": ACCENT, "fontWeight": "bold"}, {"color": INK})
-        for own, looks in zip((True, False), styles, strict=True):
+    kinds: tuple[tuple[bool, dict[str, Any]], ...] = ((True, {"color": ACCENT, "fontWeight": "bold"}), (False, {"color": INK}))
+    aligns: tuple[Align, ...] = ("left", "right")
+    for align in aligns:
+        for own, looks in kinds:
             some = [v for v in values if v["align"] == align and (v["kind"] == "chosen") == own]
             if some:
                 text = alt.Chart(inline_data(some)).mark_text(align=align, baseline="middle", **looks)

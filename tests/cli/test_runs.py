@@ -6,6 +6,7 @@ from pathlib import Path
 from tests.cli.conftest import Gleanet
 from tests.cli.test_bad_input import assert_one_line
 from tests.core.test_store import put
+from tests.tiny_onnx import convnet, save
 
 
 def test_runs_are_found_by_words(gleanet: Gleanet, tmp_path: Path) -> None:
@@ -43,6 +44,19 @@ def test_a_report_is_written_anew_and_several_side_by_side(gleanet: Gleanet, tmp
     page = (tmp_path / "side-by-side.html").read_text("utf-8")
     assert "B against A" in page
     assert 'href="one/report.html"' in page
+
+
+def test_an_old_record_gets_its_code_from_the_file(gleanet: Gleanet, tmp_path: Path) -> None:
+    put(tmp_path, "old", interface=None)
+    assert gleanet("runs", "report", "old", "--root", tmp_path).returncode == 0
+    assert 'id="use"' not in (tmp_path / "old" / "report.html").read_text("utf-8")
+    save(convnet(size=16), tmp_path / "old" / "model.int8.onnx")
+    assert gleanet("runs", "report", "old", "--root", tmp_path).returncode == 0
+    page = (tmp_path / "old" / "report.html").read_text("utf-8")
+    assert "session.run([&#34;y&#34;], {&#34;x&#34;: x})" in page
+    assert "the file does not say how it was normalised" in page
+    (tmp_path / "old" / "model.int8.onnx").write_bytes(b"damaged")
+    assert gleanet("runs", "report", "old", "--root", tmp_path).returncode == 0
 
 
 def test_what_cannot_be_reported_is_one_line(gleanet: Gleanet, tmp_path: Path) -> None:

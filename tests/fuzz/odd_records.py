@@ -80,12 +80,12 @@ def odd_records() -> Iterator[tuple[str, str, Make]]:
             "run_folder",
             write("run/run.json", partial(_run_with, path, "\x1b]0;evil\x07\x1b[2J\r\n")),
         )
-    for field, given in (
+    for field, odd in (
         ("n", 10**30), ("n", 0), ("n", -8), ("right_after", "AAAA"), ("right_before", 7), ("classes", []), ("classes", [MARKUP] * 10),
         ("per_class", []), ("changed", [{"index": 0, "label": -5, "before": 10**12, "after": 3, "png": "AAAA"}]), ("format_version", 99),
         ("mistakes", [{"label": 10**9, "answer": -1, "before": -3, "after": 10**20}]), ("before", MARKUP),
     ):  # fmt: skip
-        yield f"answers whose {field} is {given!r:.60}", "answers", write("run/answers.json", partial(_answers_with, field, given))
+        yield f"answers whose {field} is {odd!r:.60}", "answers", write("run/answers.json", partial(_answers_with, field, odd))
     for name, value in (
         ("status", "nonsense"),
         ("started", "never"),

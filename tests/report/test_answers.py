@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from gleanet.core.answers import Answers, answers_of, paired, picked, read_answers
@@ -19,7 +20,7 @@ from tests.report.example import CLASSES, example_answers
 FILES = ("base.onnx", "model.int8.onnx")
 
 
-def drawn(n: int, seed: int, wrong: float = 0.2) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def drawn(n: int, seed: int, wrong: float = 0.2) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 10, n)
     before, after = (np.where(rng.random(n) < wrong, rng.integers(0, 10, n), labels) for _ in range(2))

@@ -71,6 +71,15 @@ def test_what_must_not_be_compared_is_said(other: Run, said: str) -> None:
     assert said not in " ".join(side_page([entry("a"), entry("b")]).warnings)
 
 
+def test_what_must_not_be_compared_is_not_in_the_answer() -> None:
+    elsewhere = replace(RUN, machine={"cpu": "another"})
+    assert "as fast" not in side_page([entry("a"), entry("b", elsewhere)]).answer
+    assert "fastest" not in side_page([entry("a"), entry("b"), entry("c", elsewhere)]).answer
+    others = replace(RUN, data={"title": "CIFAR-10"})
+    assert "accuracy" not in side_page([entry("a"), entry("b", others)]).answer
+    assert "accurate" not in side_page([entry("a"), entry("b"), entry("c", others)]).answer
+
+
 def test_only_what_differs_is_listed() -> None:
     other = replace(RUN, settings={**RUN.settings, "seed": 1, "recovery": {**RUN.settings["recovery"], "lr": 0.1}})
     found = side_page([entry("a"), entry("b", other)])
