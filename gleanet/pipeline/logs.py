@@ -86,8 +86,13 @@ _KINDS: dict[str, tuple[str, Callable[[str], Log]]] = {"tensorboard": ("tensorbo
 class Listening:
     """Progress that is passed on, and points of learning curves that go to the logs (:class:`gleanet.core.progress.Listener`)."""
 
-    def __init__(self, progress: Progress, logs: Mapping[str, Log]) -> None:
-        self._progress, self._logs = progress, dict(logs)
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._logs: dict[str, Log] = {}
+
+    def add(self, spec: str, log: Log) -> None:
+        """One more log, by the words that asked for it."""
+        self._logs[spec] = log
 
     def task(self, what: str, total: int | None, unit: str) -> AbstractContextManager[Advance]:
         return self._progress.task(what, total, unit)
@@ -128,8 +133,10 @@ def logged(specs: Sequence[str], progress: Progress) -> Iterator[Listening]:
     Raises:
         SettingsError: another kind, a package that is not installed, or a log that cannot be opened.
     """
-    listening = Listening(progress, {spec: _open(spec) for spec in specs})
+    listening = Listening(progress)
     try:
+        for spec in specs:
+            listening.add(spec, _open(spec))
         yield listening
     except BaseException as error:
         listening.close("FAILED" if isinstance(error, Exception) else "KILLED")

@@ -74,8 +74,9 @@ def model_card(run: Run, files: Sequence[str] = ()) -> str:
 
 
 def _front(run: Run) -> str:
-    lines = ["---", "library_name: onnx", "pipeline_tag: image-classification", "tags:"]
-    lines += [f"- {tag}" for tag in ("image-classification", "onnx", *_tags(run), "gleanet")]
+    library = "onnx" if {"shrink", "quantize"} & set(run.command.split()) else "pytorch"
+    lines = ["---", f"library_name: {library}", "pipeline_tag: image-classification", "tags:"]
+    lines += [f"- {tag}" for tag in ("image-classification", library, *_tags(run), "gleanet")]
     if hub := _HUB.get(str(run.data.get("name"))):
         lines += ["datasets:", f"- {hub}"]
     found = _accuracy(run)
@@ -161,12 +162,12 @@ def _limits(run: Run) -> Iterator[str]:
 
 
 def _made(run: Run) -> Iterator[str]:
-    notes = "".join(f"\n- {_text(note)}" for note in run.notes)
+    notes = "\n\n" + "\n".join(f"- {_text(note)}" for note in run.notes) if run.notes else ""
     versions = _text(", ".join(f"{name} {version}" for name, version in run.versions.items()))
     seed = run.settings.get("seed")
     yield (
         f"## How it was made\n\nBy `gleanet {_text(run.command)}` from `{_name(run)}`{_weights(run)} on {_text(run.started[:10])}"
-        f"{'' if seed is None else f', seed {_text(str(seed))}'}; settings in `run.json`.\n{notes}\n\nVersions: {versions}."
+        f"{'' if seed is None else f', seed {_text(str(seed))}'}; settings in `run.json`.{notes}\n\nVersions: {versions}."
     )
 
 

@@ -108,3 +108,11 @@ def test_training_tells_each_point_of_its_curve_as_it_comes() -> None:
     _, curve = fit(net(), images(), recipe, preprocess=pixels, seed=0, evaluate=images(30, 1), name="Recover", progress=Heard())
     assert told == [("Recover", point) for point in curve.points]
     assert len(told) > 2
+
+
+def test_a_second_log_that_cannot_be_opened_ends_the_first(client: Any, tmp_path: Path) -> None:
+    store = f"mlflow:file:{tmp_path / 'store'}"
+    with pytest.raises(SettingsError), logged([store, "wandb:x"], SILENT):
+        pass
+    (told,) = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+    assert told.info.status == "FAILED"

@@ -67,6 +67,7 @@ def test_the_trained_network_alone_has_a_card_too() -> None:
     assert front(card)["model-index"][0]["results"][0]["metrics"][0]["value"] == 0.9
     assert "90.0 % (88.0 to 92.0)" in card
     assert "gleanet.load" in card
+    assert front(card)["library_name"] == "pytorch"
 
 
 @pytest.mark.parametrize("kind", ["float", "uint8"])
