@@ -124,7 +124,7 @@ def _source(images: ImageSet, device: torch.device) -> Callable[[NDArray[np.int6
     if images in _resident or images.images.nbytes <= RESIDENT * _free_memory(device):
         resident = _resident.get(images)
         if resident is None or resident.device != device:
-            resident = _resident[images] = torch.tensor(images.images, device=device)
+            resident = _resident[images] = torch.from_numpy(images.images).to(device)
         there = resident
         return lambda rows: there[torch.from_numpy(rows).to(device, non_blocking=True)]
     return lambda rows: torch.from_numpy(images.images[rows]).to(device, non_blocking=True)
