@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
-from gleanet.core.errors import PeerLost, SettingsError
+from gleanet.core.errors import ModelError, PeerLost, SettingsError
 from gleanet.core.launch import Launch
 from gleanet.core.settings import Device
 from gleanet.train.syncnorm import shared_statistics
@@ -34,6 +34,7 @@ T = TypeVar("T")
 # may have to wait for what the first process does alone, such as the refit of FCR.
 TIMEOUT = timedelta(minutes=20)
 LOST = "another process of this training has died or cannot be reached"
+_UNUSED = "Expected to have finished reduction in the prior iteration"  # what DistributedDataParallel says of a gradient that never came
 _NETWORK = re.compile(r"gloo|nccl|connection (was )?(closed|reset|refused)|broken pipe|timed? ?out|socket", re.IGNORECASE)
 
 
@@ -85,6 +86,11 @@ class Together:
         except RuntimeError as error:
             if isinstance(error, dist.DistError) or _NETWORK.search(str(error)):
                 raise PeerLost(LOST) from error
+            if _UNUSED in str(error):
+                raise ModelError(
+                    "some parameters of the network take no part in its output, so several processes cannot train it together: "
+                    "freeze them (requires_grad_(False)), or train in one process"
+                ) from error
             raise
 
 

@@ -42,7 +42,8 @@ class Team(Protocol):
         """What ``make`` gives in the process of rank 0, which alone calls it. Collective."""
 
     def guard(self) -> AbstractContextManager[None]:
-        """A block in which the death of another process is a :class:`gleanet.core.errors.PeerLost`."""
+        """A block in which the death of another process is a :class:`gleanet.core.errors.PeerLost`, and a network with parameters that
+        never get a gradient a :class:`gleanet.core.errors.ModelError`."""
 
 
 class Alone:

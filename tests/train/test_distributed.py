@@ -21,13 +21,17 @@ FLOAT32 = 2e-3  # of the loss, in float32, over these steps: a ReLU at zero fall
 Found = dict[str, Any]
 
 
+def torchrun(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(PROCESSES), "-m", module, *arguments]
+    variables = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=variables)
+
+
 @pytest.fixture(scope="module")
 def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Found], Path, str]:
     """What each process found, the run of the command, and all that was printed."""
     folder = tmp_path_factory.mktemp("together")
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(PROCESSES)]
-    command = [*torchrun, "-m", "tests.train.together", str(folder), *COMMAND, "--out", str(folder / "run")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = torchrun("tests.train.together", str(folder), *COMMAND, "--out", str(folder / "run"))
     assert done.returncode == 0, done.stderr
     ranks = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(PROCESSES)]
     return ranks, folder / "run", done.stdout + done.stderr
@@ -102,6 +106,12 @@ def test_pruning_while_training_ranks_alike_in_all_processes(ranks: list[Found],
     assert largest_difference(first["weights"], alone[name]["weights"]) < ROUNDING
 
 
+def test_a_network_with_unused_parameters_is_one_line(ranks: list[Found]) -> None:
+    for rank in ranks:
+        assert "take no part in its output" in rank["unused"]
+        assert "\n" not in rank["unused"]
+
+
 def test_what_the_first_makes_all_have(ranks: list[Found]) -> None:
     assert [rank["shared"] for rank in ranks] == ["made by 0"] * PROCESSES
     assert [rank["any"] for rank in ranks] == [(True, False)] * PROCESSES
@@ -117,3 +127,10 @@ def test_the_command_gives_the_run_of_one_process(together: tuple[list[Found], P
     assert printed.count("train resnet8 on") == printed.count("accuracy:") == 1
     for ours, theirs in zip(found["curves"][0]["points"], expected["curves"][0]["points"], strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=FLOAT32)
+
+
+@pytest.mark.slow
+def test_a_process_that_falls_silent_is_given_up() -> None:
+    done = torchrun("tests.train.silent")
+    assert "another process of this training has died or cannot be reached" in done.stdout
+    assert "gloo" not in done.stdout + done.stderr

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gleanet.cli.app import main as gleanet
+from gleanet.core.errors import ModelError
 from gleanet.core.launch import launch
 from gleanet.core.progress import SILENT
 from gleanet.core.records import Preprocess
@@ -120,6 +121,17 @@ def everything(team: Team) -> Found:
     }
 
 
+def unused(team: Team) -> str:
+    """What is said of a network with a parameter that its output does not depend on."""
+    model = Double(1)
+    model.inner.register_parameter("spare", nn.Parameter(torch.zeros(1)))
+    try:
+        fit(model, images(97), RECIPE, preprocess=PIXELS, seed=0, team=team)
+    except ModelError as error:
+        return str(error)
+    return ""
+
+
 def main() -> int:
     torch.set_num_threads(1)
     folder, here = Path(sys.argv[1]), launch()
@@ -127,6 +139,7 @@ def main() -> int:
     team: Team = connect("cpu", here)
     found = everything(team)
     found["shared"] = team.shared(lambda: f"made by {team.rank}")
+    found["unused"] = unused(team)
     found["any"] = team.any(team.rank == 1, False)
     torch.save(found, folder / f"{team.rank}.pt")
     return gleanet(sys.argv[2:])
