@@ -18,7 +18,8 @@ import command_page
 import notebook_page
 
 ROOT = Path(__file__).parents[2]
-ROLE = re.compile(r":(?:func|class|meth|mod|data|attr):(?=<code>)")
+# what docstrings say to readers of the code: roles before names, and sections of the contract that the definitions stand for here
+INTERNAL = re.compile(r":(?:func|class|meth|mod|data|attr):(?=<code>)| \((?:our reading: )?DESIGN [\w.]+\)")
 FORMULA = re.compile(r'<(span|div) class="arithmatex">(.+?)</\1>', re.DOTALL)
 
 
@@ -32,8 +33,8 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """Formulas: from LaTeX to MathML, which browsers draw without a script; names in docstrings without their roles."""
-    return FORMULA.sub(lambda found: _formula(unescape(found[2])), ROLE.sub("", html))
+    """Formulas: from LaTeX to MathML, which browsers draw without a script; docstrings without what is internal to the code."""
+    return FORMULA.sub(lambda found: _formula(unescape(found[2])), INTERNAL.sub("", html))
 
 
 def _formula(latex: str) -> str:
