@@ -61,14 +61,20 @@ def beamish(runs: list[Row]) -> str:
     one = runs[0]
     recipe, data = one["recipe"], one["data"]
     rates = ", ".join(f"{ORDER[name]} {next(iter(seeds.values()))['recipe']['lr']:g}" for name, seeds in by_name.items())
-    return "\n".join(lines) + (
+    gains = ", ".join(f"{ORDER[name]} {next(iter(seeds.values()))['settings']['gain']:.2f}" for name, seeds in by_name.items())
+    text = "\n".join(lines) + (
         f"\n\n{one['settings']['network']}, {data['title']}, {data['trained_on']:,} training images, {data['test']:,} test images; "
         f"{recipe['epochs']:g} epochs, batch {recipe['batch_size']}, peak learning rate tuned alike for each activation ({rates}), weight "
         f"decay "
         f"{recipe['weight_decay']:g}. Intervals are Student's, over seeds; differences are paired by seed: the same images in the same "
         f"order, the same draws of the initial weights. The time is that of a machine that does other things too. "
-        f"{one['machine']['cpu']}, torch {one['versions']['torch']}.\n\nThe paper's claim, {CLAIM:g} points over Mish with a SqueezeNet "
-        f"backbone on CIFAR-10 (a small sample here, and another schedule): " + "; ".join(verdicts) + "."
+        f"Weights start with the gain of their activation ({gains}). {one['machine']['cpu']}, torch {one['versions']['torch']}."
+    )
+    if not verdicts or not one["settings"]["network"].startswith("squeezenet"):
+        return text
+    return text + (
+        f"\n\nThe paper's claim, {CLAIM:g} points over Mish with a SqueezeNet backbone on CIFAR-10, after so few epochs, which show how "
+        f"fast a network learns and not where it ends: {'; '.join(verdicts)}."
     )
 
 

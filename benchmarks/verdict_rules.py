@@ -140,10 +140,7 @@ def sqnr(files: Files, new: str, old: str) -> Verdict:
 
 def activations(files: Files, new: str, old: str, expect: str) -> Verdict:
     """Accuracy with two activations, paired by seed."""
-    rows = [row for found in files.values() for row in found.get("rows", ())]
-    if not all({"activation", "seed", "accuracy"} <= row.keys() for row in rows):
-        raise Missing("the rows have no activation, seed and accuracy")
-    by_seed = {(row["activation"], row["seed"]): row["accuracy"] for row in rows}
+    by_seed = {(run["settings"]["activation"], run["settings"]["seed"]): run["accuracy"] for run in files.values() if not run["trouble"]}
     found = [value - by_seed[old, seed] for (name, seed), value in by_seed.items() if name == new and (old, seed) in by_seed]
     if not found:
         raise Missing(f"no seed has both {new} and {old}")

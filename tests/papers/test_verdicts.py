@@ -181,3 +181,18 @@ def test_conclusions_are_taken_over_and_never_of_another_sentence() -> None:
     for number, about in ((0, "GPUs"), (2, "Speed")):
         with pytest.raises(subprocess.CalledProcessError):
             judged(files, kind="concluded", number=number, about=about)
+
+
+def trained(activation: str, seed: int, accuracy: float, trouble: str = "") -> dict[str, Any]:
+    return {"settings": {"activation": activation, "seed": seed}, "accuracy": accuracy, "trouble": trouble}
+
+
+def test_activations_are_paired_by_seed_without_trainings_that_failed() -> None:
+    rule = {"kind": "activations", "new": "new", "old": "old", "expect": "higher"}
+    runs = [trained("old", seed, 0.5 + seed / 10) for seed in range(3)] + [trained("new", seed, 0.52 + seed / 10) for seed in range(3)]
+    files = {f"{at}.json": run for at, run in enumerate(runs)}
+    found = judged(files, **rule)
+    assert (found.outcome, found.figure) == ("confirmed", 2.0)
+    failed = {**files, "6.json": trained("new", 3, 0.1, "diverged"), "7.json": trained("old", 3, 0.8)}
+    assert judged(failed, **rule).figure == 2.0
+    assert judged({"a.json": runs[0], "b.json": runs[3]}, **rule).outcome == "undecided"
