@@ -61,8 +61,9 @@ def count_correct(model: nn.Module, images: ImageSet, preprocess: Preprocess, *,
     own = range(team.rank * len(images) // team.size, (team.rank + 1) * len(images) // team.size)
     found = 0
     if own:
-        logits = predict(model, images.images[own.start : own.stop], preprocess, progress=progress)
-        found = int((logits.argmax(1) == images.labels[own.start : own.stop]).sum())
+        # of a streamed set a slice would decode the whole share, and of one in memory a subset is a copy
+        part = images if team.size == 1 else images.subset(np.arange(own.start, own.stop))
+        found = int((predict(model, part.images, preprocess, progress=progress).argmax(1) == part.labels).sum())
     return int(team.total(torch.tensor([found])))
 
 
