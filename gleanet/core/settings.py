@@ -112,7 +112,7 @@ class PruneSettings:
     threads: int = 1
     device: Device = "auto"
     pruning: Pruning = Pruning()
-    training: Training = Training()
+    training: Training = Training(epochs=2)  # as the command has it
 
     def __post_init__(self) -> None:
         check_common(self.seed, self.threads)

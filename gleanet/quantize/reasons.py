@@ -35,6 +35,10 @@ class Verdicts:
     base: tuple[Latency, ...]
     max_drop: float
 
+    @property
+    def bar(self) -> str:
+        return f"{self.max_drop:.3g}"
+
     def within(self, trial: Trial) -> bool:
         """Whether the whole interval of its loss stays within the bound: a small sample proves nothing."""
         return trial.change is not None and -100 * trial.change.low <= self.max_drop + 1e-9
@@ -60,7 +64,7 @@ class Verdicts:
             return replace(trial, verdict="chosen", file=file, reason=f"{self._speed(trial)}; {_accuracy(trial)}{note}")
         late = best is not None and self._ratio(trial) > self._ratio(best) * SAME_SPEED
         if not self.within(trial) and not (late and self.undecided(trial)):
-            why = f"{_accuracy(trial)}, the limit is {self.max_drop:g} points"
+            why = f"{_accuracy(trial)}, the limit is {self.bar} points"
             if self.undecided(trial):
                 return replace(trial, verdict="not proved", reason=f"{why}: more images might prove that it is within{note}")
             return replace(trial, verdict="too inaccurate", reason=f"{why}{note}")
@@ -80,16 +84,14 @@ class Verdicts:
             nearest = max(tried, key=lambda t: t.change.low if t.change else -math.inf)
             count = f"of {len(tried)} methods is" if len(tried) > 1 else "method is"
             return (
-                f"no{'ne' if len(tried) > 1 else ''} {count} sure to stay within {self.max_drop:g} points; the nearest, {nearest.method}, "
+                f"no{'ne' if len(tried) > 1 else ''} {count} sure to stay within {self.bar} points; the nearest, {nearest.method}, "
                 f"{_accuracy(nearest)}: raise max_drop, or give more images."
             )
         able = sum(self.within(t) for t in tried)
         ratio = self._ratio(best)
         slow = " It is slower than the float file on this machine: only the size is gained." if ratio > 1 else ""
         which = f"the fastest of {able} methods" if able > 1 else "the only method"
-        return (
-            f"{best.method} is {which} within {self.max_drop:g} points ({len(trials)} tried): {self._speed(best)}; {_accuracy(best)}.{slow}"
-        )
+        return f"{best.method} is {which} within {self.bar} points ({len(trials)} tried): {self._speed(best)}; {_accuracy(best)}.{slow}"
 
     def _speed(self, trial: Trial) -> str:
         base = {record.batch: record.p50_ms for record in self.base}

@@ -70,7 +70,7 @@ def test_settings_of_another_command_give_no_line() -> None:
         lambda: ShrinkSettings("m", "d", training=Training(epochs=1, label_smoothing=1)),
         lambda: PruneSettings("m", "d", training=Training(epochs=1, distill=2)),
         lambda: PruneSettings("m", "d", in_training=True, pruning=Pruning(recycle="similarity"), training=Training(epochs=1)),
-        lambda: PruneSettings("m", "d", in_training=True),
+        lambda: PruneSettings("m", "d", in_training=True, training=Training(epochs=0)),
         lambda: PruneSettings("m", "d", in_training=True, plan="plan.json", training=Training(epochs=1)),
         lambda: PruneSettings("m", "d", plan="plan.json", pruning=Pruning(allocation="global")),
         lambda: QuantizeSettings("m", None),
