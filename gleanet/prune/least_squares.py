@@ -14,7 +14,7 @@ from gleanet.core.errors import SettingsError
 from gleanet.prune.groups import Grouping
 from gleanet.prune.layers import filters, group_count, is_depthwise, kernel_size, weight_of, widths
 
-# Rows of patches per layer: with fewer it loses accuracy, more bring little (benchmarks/pruning_steps.py, docs/evidence.md).
+# Rows of patches per layer: four times as many bring nothing (benchmarks/pruning_steps.py, docs/evidence.md).
 ROWS = 65_536
 RIDGE = 1e-3
 LARGEST = 8192  # columns of a covariance that is still formed (512 MB in float64); beyond, only means or variances are used
