@@ -1,6 +1,7 @@
 """The examples of ``--help`` are done, as they stand, where that takes seconds; ``test_help.py`` parses them all."""
 
 import shlex
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,9 +26,12 @@ NOT_HERE = {  # beginnings of examples -> why they are only parsed
     "gleanet frameworks setup": "downloads a gigabyte: tests/frameworks",
     "gleanet frameworks run": "needs an environment of its own: tests/frameworks",
     "gleanet frameworks report": "needs a comparison: tests/frameworks",
+    "torchrun": "several processes: tests/cli/test_torchrun.py",
 }
+LONG_SWEEPS = ("gleanet sweep examples/activations.toml", "gleanet sweep examples/activations.toml --ray auto")
 LONG = ("gleanet shrink", "gleanet train", "gleanet prune", "gleanet quantize", "gleanet measure")
-LINES = [line for _, line in EXAMPLES if not line.startswith(tuple(NOT_HERE))]
+# tests/cli/test_sweep.py, and test_sweep_cluster.py on Ray, run whole sweeps
+LINES = [line for _, line in EXAMPLES if not line.startswith(tuple(NOT_HERE)) and line not in LONG_SWEEPS]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +54,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     for run, kept in (("demo", 0.5), ("one", 0.5), ("other", 0.7)):
         gn.plan(net, torch.zeros(1, *shape), flops=kept).save(here / f"runs/{run}/plan.json")
-    RunFolder(here / "runs/demo").write(example_run())
+    for run in ("demo", "one", "other"):
+        RunFolder(here / "runs" / run).write(example_run())
+    shutil.copytree(Path(__file__).parents[2] / "examples", here / "examples")
     return here
 
 
@@ -75,6 +81,7 @@ def test_an_example_of_work_works(line: str, folder: Path, monkeypatch: pytest.M
 
 
 def test_what_is_not_done_here_is_there() -> None:
+    assert {line for _, line in EXAMPLES} >= set(LONG_SWEEPS)
     assert all(any(line.startswith(beginning) for _, line in EXAMPLES) for beginning in NOT_HERE)
 
 

@@ -122,7 +122,7 @@ def test_the_command_gives_the_run_of_one_process(together: tuple[list[Found], P
     _, run, printed = together
     assert main([*COMMAND, "--out", str(tmp_path / "alone")]) == 0
     found, expected = (json.loads((folder / "run.json").read_bytes()) for folder in (run, tmp_path / "alone"))
-    assert {path.name for path in run.iterdir()} - {".lock"} == {"model.gleanet", "report.html", "run.json"}
+    assert {path.name for path in run.iterdir()} - {".lock"} == {"README.md", "model.gleanet", "report.html", "run.json"}
     assert (found["results"]["processes"], expected["results"]["processes"]) == (PROCESSES, 1)
     assert printed.count("train resnet8 on") == printed.count("accuracy:") == 1
     for ours, theirs in zip(found["curves"][0]["points"], expected["curves"][0]["points"], strict=True):

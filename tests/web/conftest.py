@@ -74,6 +74,10 @@ def serving() -> Serving:
                 yield process.stdout.readline().strip(), process
             finally:
                 process.send_signal(signal.SIGINT)
-                process.wait(timeout=30)
+                try:
+                    process.wait(timeout=30)
+                except subprocess.TimeoutExpired:  # it would be waited for without end
+                    process.kill()
+                    raise
 
     return start
