@@ -1,9 +1,18 @@
 """Fixtures shared by every room."""
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from gleanet.core.errors import BadInput
+from gleanet.web import OrtWeb, find_ort
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +31,25 @@ def shared_weights(shared_data: Path) -> Path:
     if not folder.is_dir():
         pytest.skip("no weights folder beside GLEANET_DATA")
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A real browser, where this machine has one; one a process, since Playwright cannot be started twice in it."""
+    driver = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.skip(f"needs one of {', '.join(BROWSERS)}")
+    with driver.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def ort_web() -> OrtWeb:
+    """The package onnxruntime-web, where this machine has it."""
+    try:
+        return find_ort()
+    except BadInput as error:
+        pytest.skip(str(error))

@@ -50,4 +50,6 @@ def test_installing_it_completes_commands_options_and_values(home: Path) -> None
 
 
 def test_the_script_to_copy_is_shown(home: Path) -> None:
-    assert "complete -o default -F _gleanet_completion gleanet" in in_bash(home, "gleanet --show-completion bash")
+    assert "complete -o default -F _gleanet_completion gleanet" in in_bash(
+        home, "_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION=1 gleanet --show-completion bash"
+    )

@@ -17,6 +17,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
+@pytest.mark.slow
 def test_made_found_ready_repaired_and_removed(row: Row, cache: Path) -> None:
     mine = row(package="pip", here=False)
     before = state(mine)

@@ -1,7 +1,6 @@
-"""A run to show; a real browser and onnxruntime-web, where this machine has them."""
+"""A run to show, and the command that serves it."""
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -12,26 +11,15 @@ from typing import Any
 
 import pytest
 
-from gleanet.core.errors import BadInput
 from gleanet.web import OrtWeb, find_ort
 from tests.web.making import make_run
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_run(tmp_path_factory.mktemp("runs") / "tiny")
-
-
-@pytest.fixture(scope="session")
-def ort_web() -> OrtWeb:
-    try:
-        return find_ort()
-    except BadInput as error:
-        pytest.skip(str(error))
 
 
 @pytest.fixture(scope="session")
@@ -43,18 +31,6 @@ def fake_ort(tmp_path_factory: pytest.TempPathFactory) -> OrtWeb:
     for name in ("ort.wasm.min.mjs", "ort-wasm-simd-threaded.mjs", "ort-wasm-simd-threaded.wasm"):
         (folder / "dist" / name).write_text(name)
     return find_ort(folder)
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    driver = pytest.importorskip("playwright.sync_api", reason="needs the Python package playwright")
-    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(f"needs one of {', '.join(BROWSERS)}")
-    with driver.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield opened
-        opened.close()
 
 
 Serving = Callable[..., Any]
