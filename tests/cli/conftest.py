@@ -18,8 +18,9 @@ def gleanet(tmp_path_factory: pytest.TempPathFactory) -> Gleanet:
     """Run ``gleanet`` with these arguments in an empty folder; the result has returncode, stdout and stderr."""
     folder = tmp_path_factory.mktemp("cwd")
 
-    def run(*arguments: object, cwd: Path = folder, **environment: str) -> subprocess.CompletedProcess[str]:
-        return forked.run([str(argument) for argument in arguments], cwd, {"COLUMNS": "200", **environment})
+    def run(*arguments: object, cwd: Path = folder, **environment: object) -> subprocess.CompletedProcess[str]:
+        variables = {"COLUMNS": "200"} | {name: str(value) for name, value in environment.items()}
+        return forked.run([str(argument) for argument in arguments], cwd, variables)
 
     return run
 
