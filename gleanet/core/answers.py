@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gleanet.core.errors import StoreError
-from gleanet.core.records import FORMAT_VERSION, Change, loads
+from gleanet.core.records import FORMAT_VERSION, Change, read_record
 from gleanet.core.stats import paired_change
 from gleanet.core.store import ANSWERS
 
@@ -150,11 +150,7 @@ def read_answers(folder: Path) -> Answers | None:
     file = folder / ANSWERS
     if not file.is_file():
         return None
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise StoreError(f"cannot read {file}: {error.strerror}") from error
-    found = loads(data, Answers, str(file))
+    found = read_record(file, Answers)
     _check(found, file)
     return found
 

@@ -4,6 +4,7 @@ Everything here is plain data: JSON out with :func:`dumps`, JSON in with :func:`
 """
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
@@ -300,6 +301,19 @@ def loads(data: bytes, kind: type[Record], where: str) -> Record:
         return msgspec.convert(raw, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise StoreError(f"{where} is not a {kind.__name__} record: {error}") from error
+
+
+def read_record(file: Path, kind: type[Record]) -> Record:
+    """The record that a file holds, as :func:`loads`.
+
+    Raises:
+        StoreError: it cannot be read, or holds something else.
+    """
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise StoreError(f"cannot read {file}: {error.strerror}") from error
+    return loads(data, kind, str(file))
 
 
 def loads_plain(value: object, kind: type[Record], where: str) -> Record:

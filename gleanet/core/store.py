@@ -22,7 +22,7 @@ from types import TracebackType
 from gleanet.core.errors import BadInput, StoreError
 from gleanet.core.files import sweep, write_bytes
 from gleanet.core.lock import LOCK, lock
-from gleanet.core.records import Run, dumps, loads
+from gleanet.core.records import Run, dumps, read_record
 
 RECORD = "run.json"
 ANSWERS = "answers.json"
@@ -61,12 +61,7 @@ class RunFolder:
         Raises:
             StoreError: missing, not a run record, or written by a newer gleanet.
         """
-        record = self.path(RECORD)
-        try:
-            data = record.read_bytes()
-        except OSError as error:
-            raise StoreError(f"cannot read {record}: {error.strerror}") from error
-        return loads(data, Run, str(record))
+        return read_record(self.path(RECORD), Run)
 
     def close(self) -> None:
         """Release the lock. A folder into which nothing was written is removed, so that a run refused for bad input leaves no trace."""

@@ -9,6 +9,7 @@ from gleanet.core.stats import Interval
 Value = bool | int | float | str
 FINISHED = ("done", "below bar")
 MAX_CELLS = 10_000
+SWEEP, SWEEP_RECORD = "sweep", "sweep.json"  # the command, and what it writes
 
 
 @dataclass(frozen=True)

@@ -86,11 +86,11 @@ def subject(
         SettingsError: a GPU is asked for and there is none, or another image size than data has that cannot be cut to it.
     """
     where, size = pick_device(settings.device), settings.image_size
-    if team.rank == 0:
-        dataset = load_for(settings.model, settings.weights, settings.data, image_size=size, progress=progress)
-    team.any(True)
     if team.rank > 0:
-        dataset = load_for(settings.model, settings.weights, settings.data, image_size=size, progress=progress)
+        team.any(True)
+    dataset = load_for(settings.model, settings.weights, settings.data, image_size=size, progress=progress)
+    if team.rank == 0:
+        team.any(True)
     if size is not None and dataset.test.images.shape[2:] != (size, size):
         given = f"the images of {dataset.name} are {size_text(dataset.test.images)}"
         raise SettingsError(f"--image-size is {size}, {given}: only images in folders, a file each, are cut to another size")

@@ -1,7 +1,7 @@
 """Past runs rendered again: one of any kind, or several beside each other."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,13 +11,15 @@ from gleanet.core.answers import read_answers
 from gleanet.core.comparison import Compared
 from gleanet.core.errors import BadInput
 from gleanet.core.files import write_bytes
-from gleanet.core.records import Interface, Run, loads_plain
+from gleanet.core.records import Interface, Run, loads_plain, read_record
 from gleanet.core.store import RunFolder
+from gleanet.core.sweeps import SWEEP, SWEEP_RECORD, SweepRecord
 from gleanet.report import figures, tradeoff
 from gleanet.report.comparison_page import render_comparison
 from gleanet.report.html import REPORT, filled, render
 from gleanet.report.pictures import SHAPES, Picture
 from gleanet.report.side import LETTERS, Entry, delivered, side_page
+from gleanet.report.sweeps import render_sweep
 
 
 def render_again(folder: RunFolder, out: Path | None = None, *, interface: Interface | None = None) -> Path:
@@ -32,15 +34,27 @@ def render_again(folder: RunFolder, out: Path | None = None, *, interface: Inter
         StoreError: the record cannot be read, or the page cannot be written.
     """
     run = folder.read()
-    if out is not None and (run.command.startswith("frameworks") or "comparison" in run.results):
+    page = _page_of(run)
+    if page is None:
+        return render(run if run.interface is not None else replace(run, interface=interface), folder.folder, out)
+    if out is not None:
         raise BadInput(f"--out is not for a run of `gleanet {run.command}`: its report is {folder.path(REPORT)}")
+    return page(run, folder.folder)
+
+
+def _page_of(run: Run) -> Callable[[Run, Path], Path] | None:
+    """What writes the page of a run that has one of its own kind; None for the report on networks."""
     if run.command.startswith("frameworks"):
-        return render_comparison(run, folder.folder)
-    if "comparison" in run.results:
-        rows = loads_plain(run.results["comparison"], tuple[Compared, ...], f"the comparison of {run.id}")
-        base = str(run.settings.get("baseline", rows[0].activation if rows else ""))
-        return figures.render_comparison(run, rows, base, folder.folder)
-    return render(run if run.interface is not None else replace(run, interface=interface), folder.folder, out)
+        return render_comparison
+    if run.command == SWEEP:
+        return lambda run, folder: render_sweep(run, read_record(folder / SWEEP_RECORD, SweepRecord), folder)
+    return _activations if "comparison" in run.results else None
+
+
+def _activations(run: Run, folder: Path) -> Path:
+    rows = loads_plain(run.results["comparison"], tuple[Compared, ...], f"the comparison of {run.id}")
+    base = str(run.settings.get("baseline", rows[0].activation if rows else ""))
+    return figures.render_comparison(run, rows, base, folder)
 
 
 def render_side_by_side(folders: Sequence[RunFolder], out: Path) -> Path:

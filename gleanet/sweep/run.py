@@ -17,7 +17,7 @@ from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Run, dumps
 from gleanet.core.settings import plain
 from gleanet.core.store import RunFolder
-from gleanet.core.sweeps import FINISHED, CellRecord, Resources, SweepRecord, SweepSettings
+from gleanet.core.sweeps import FINISHED, SWEEP, SWEEP_RECORD, CellRecord, Resources, SweepRecord, SweepSettings
 from gleanet.report.sweeps import render_sweep
 from gleanet.sweep import inputs, outcome
 from gleanet.sweep.grid import Cell, cells, shape
@@ -25,8 +25,6 @@ from gleanet.sweep.options import Commands
 from gleanet.sweep.place import Place
 from gleanet.sweep.process import CELLS, Job, finished
 
-NAME = "sweep"
-RECORD = "sweep.json"
 SAVE_EVERY_S = 2.0  # the record of thousands of cells is not written after each; what is true stands in their folders
 
 
@@ -51,7 +49,7 @@ class _Sweep:
         record = self.record()
         spent = self.run.seconds + time.monotonic() - self.begun
         run = replace(self.run, status=status, seconds=spent, notes=notes(record), results=self._results(record))
-        write_bytes(self.folder.path(RECORD), dumps(record))
+        write_bytes(self.folder.path(SWEEP_RECORD), dumps(record))
         if status != "running":
             render_sweep(run, record, self.folder.folder)
         self.folder.write(run)
@@ -135,7 +133,7 @@ def saved(resume: str) -> SweepSettings:
         StoreError: they cannot be read back.
     """
     run = store.find(resume).read()
-    if run.command != NAME:
+    if run.command != SWEEP:
         raise SettingsError(f"{resume} is a run of `gleanet {run.command}`: resume it with that command")
     try:
         return msgspec.convert(run.settings, SweepSettings)
@@ -148,10 +146,10 @@ def _opened(settings: SweepSettings, out: Path | None, resume: str | None) -> tu
     now = datetime.now(UTC)
     if resume is not None:
         saved(resume)
-    folder = store.resume(resume) if resume is not None else store.create(out, f"{NAME}-{settings.command}", now=now)
+    folder = store.resume(resume) if resume is not None else store.create(out, f"{SWEEP}-{settings.command}", now=now)
     run = Run(
         id=folder.id,
-        command=NAME,
+        command=SWEEP,
         model=_named(settings, "model"),
         status="running",
         started=now.isoformat(timespec="seconds"),

@@ -3,9 +3,14 @@
 from dataclasses import replace
 from pathlib import Path
 
-from gleanet.core.records import Latency, Run
+import pytest
+
+from gleanet.core.errors import BadInput, StoreError
+from gleanet.core.records import Latency, Run, dumps
 from gleanet.core.stats import wilson
+from gleanet.core.store import RunFolder
 from gleanet.core.sweeps import CellRecord, Choice, SweepRecord, SweepSettings
+from gleanet.report.again import render_again
 from gleanet.report.sweeps import render_sweep, sweep_table
 from gleanet.sweep.outcome import combinations
 from tests.report.test_figures import EVIL, checked
@@ -50,6 +55,19 @@ def test_columns_that_nothing_is_known_for_are_left_out_and_times_are_medians() 
     assert "On disk" not in table.header
     assert table.cells[0][table.header.index("p50, batch 1")] == "0.500 ms"
     assert "not taken together" in table.caption
+
+
+def test_the_page_of_a_sweep_is_rendered_again_as_it_was(tmp_path: Path) -> None:
+    run = Run("swept", "sweep", "resnet8", "done", "2026-11-25T12:00:00+00:00", 60.0, {}, {}, {})
+    (tmp_path / "sweep.json").write_bytes(dumps(example()))
+    (tmp_path / "run.json").write_bytes(dumps(run))
+    first = render_sweep(run, example(), tmp_path).read_bytes()
+    assert render_again(RunFolder(tmp_path)).read_bytes() == first
+    with pytest.raises(BadInput, match="--out is not for a run of `gleanet sweep`"):
+        render_again(RunFolder(tmp_path), tmp_path / "other.html")
+    (tmp_path / "sweep.json").unlink()
+    with pytest.raises(StoreError, match=r"cannot read .*sweep.json"):
+        render_again(RunFolder(tmp_path))
 
 
 def test_cells_that_were_not_run_yet_are_counted() -> None:

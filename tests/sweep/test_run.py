@@ -10,9 +10,9 @@ import pytest
 from gleanet.core import index, store
 from gleanet.core.errors import BadInput, Interrupted, SettingsError
 from gleanet.core.lock import lock
-from gleanet.core.records import loads
-from gleanet.core.sweeps import SweepRecord
-from gleanet.sweep.run import RECORD, sweep
+from gleanet.core.records import read_record
+from gleanet.core.sweeps import SWEEP_RECORD, SweepRecord
+from gleanet.sweep.run import sweep
 from tests.sweep.commands import KNOWN, TRAIN, sweep_of
 from tests.sweep.places import Scripted
 
@@ -31,7 +31,7 @@ def test_every_cell_runs_once_and_the_record_says_what_came_out(tmp_path: Path) 
     assert len(record.cells) == 8
     assert place.cleared
     assert place.closed
-    assert loads((tmp_path / "one" / RECORD).read_bytes(), SweepRecord, "") == record
+    assert read_record(tmp_path / "one" / SWEEP_RECORD, SweepRecord) == record
     run = store.find(tmp_path / "one").read()
     assert (run.command, run.status, run.model, run.results["cells"]) == (
         *("sweep", "done", "resnet8"),
