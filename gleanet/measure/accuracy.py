@@ -1,6 +1,6 @@
 """What an ONNX file says about images: logits or probabilities, and the class that follows; for files that give the class, that alone."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,20 +54,31 @@ class Answers:
 
 
 def answers(
-    path: StrPath | Candidate,
-    inputs: Array,
-    *,
-    threads: int = 1,
-    batch_size: int | None = None,
-    runtime: str = DEFAULT,
-    progress: Progress = SILENT,
-) -> Answers:
-    """The class that a file gives, or the one with the largest score, the first of several. Otherwise as :func:`predict`."""
-    session = open_session(path, threads=threads, runtime=runtime)
-    found = np.concatenate(list(_run(session, inputs, batch_size, progress)))
-    if session.gives_class:
-        return Answers(found[:, 0].astype(np.int64), "")
-    return Answers(found.argmax(axis=1), says_nothing(found))
+    files: Sequence[Candidate], inputs: Array, *, threads: int = 1, batch_size: int | None = None, progress: Progress = SILENT
+) -> dict[Candidate, Answers]:
+    """The class that each file gives, or the one with the largest score, the first of several. Otherwise as :func:`predict`.
+
+    The images are read once for all files: where they are decoded on the way, that takes longer than a small network.
+    """
+    sessions = {one: open_session(one, threads=threads) for one in files}
+    scorers = {one: _scorer(session, inputs) for one, session in sessions.items()}
+    size = batch_size or rows_at_once(inputs.shape[1:])
+    found: dict[Candidate, list[NDArray[np.float32]]] = {one: [] for one in files}
+    what = sessions[files[0]].path.name if len(files) == 1 else f"{len(files)} files"
+    with progress.task(f"Predict {what}", len(inputs), "images") as advance:
+        for start in range(0, len(inputs), size):
+            chunk = inputs[start : start + size]
+            for one, score in scorers.items():
+                part = sessions[one].batch or len(chunk)
+                found[one] += [score(chunk[at : at + part]) for at in range(0, len(chunk), part)]
+            advance(len(chunk))
+    return {one: _answers(np.concatenate(scores), sessions[one].gives_class) for one, scores in found.items()}
+
+
+def _answers(scores: NDArray[np.float32], are_classes: bool) -> Answers:
+    if are_classes:
+        return Answers(scores[:, 0].astype(np.int64), "")
+    return Answers(scores.argmax(axis=1), says_nothing(scores))
 
 
 def _run(session: Session, inputs: Array, batch_size: int | None, progress: Progress) -> Iterator[NDArray[np.float32]]:
@@ -79,16 +90,25 @@ def _run(session: Session, inputs: Array, batch_size: int | None, progress: Prog
 
 def logits_in_batches(session: Session, inputs: Array, batch_size: int | None) -> Iterator[NDArray[np.float32]]:
     """What the file gives for ``inputs``, [n, K] batch after batch (K = 1 where it is the class); see :func:`predict`."""
-    check_images(session, inputs)
-    preprocess = pixel_preprocess(session, inputs)
+    score = _scorer(session, inputs)
     size = session.batch or batch_size or rows_at_once(inputs.shape[1:])
     for start in range(0, len(inputs), size):
-        chunk = inputs[start : start + size]
+        yield score(inputs[start : start + size])
+
+
+def _scorer(session: Session, inputs: Array) -> Callable[[NDArray[Any]], NDArray[np.float32]]:
+    """What gives the scores of a batch of ``inputs``, one of at most ``session.batch`` images where the file fixes that."""
+    check_images(session, inputs)
+    preprocess = pixel_preprocess(session, inputs)
+
+    def score(chunk: NDArray[Any]) -> NDArray[np.float32]:
         ready = as_taken(chunk, session.shape, preprocess).astype(session.dtype, copy=False)
         missing = session.batch - len(chunk) if session.batch else 0
         if missing:
             ready = np.concatenate([ready, np.repeat(ready[-1:], missing, axis=0)])
-        yield _forward(session, np.ascontiguousarray(ready))[: len(chunk)]
+        return _forward(session, np.ascontiguousarray(ready))[: len(chunk)]
+
+    return score
 
 
 def _forward(session: Session, images: NDArray[Any]) -> NDArray[np.float32]:

@@ -87,7 +87,7 @@ def side_by_side(
     given: dict[Candidate, Answers] = {}
     if inputs is not None:
         # answers do not depend on the threads that give them, so they may have all cores; only times are pinned
-        given = {one: answers(one, inputs, threads=cores(), progress=progress) for one in every}
+        given = answers(every, inputs, threads=cores(), progress=progress)
     shape = None if inputs is None else tuple(inputs.shape[1:])
     costs = {one: graph_cost(one.path, open_session(one).image_shape(shape)) for one in files}
     times = latency(every, batches=batches, threads=threads, image_shape=shape, progress=progress)

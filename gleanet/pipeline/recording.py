@@ -59,7 +59,7 @@ class Recorder:
         return run
 
     def _grown(self, results: Mapping[str, Any] | None, changes: Mapping[str, Any]) -> Run:
-        merged = {"folder": str(self.folder.folder), **self.run.results, **(results or {})}
+        merged = _placed({**self.run.results, **(results or {})}, self.folder)
         return replace(self.run, seconds=self.spent + time.monotonic() - self.begun, results=merged, **changes)
 
     def has_work(self) -> bool:
@@ -90,6 +90,11 @@ class Follower(Recorder):
 
     def end(self, status: str) -> None:
         self.run = replace(self.run, status=status)
+
+
+def _placed(results: Mapping[str, Any], folder: RunFolder) -> dict[str, Any]:
+    """What came of a run, with the folder that it lies in: of one that was copied, the copy's."""
+    return {**results, "folder": str(folder.folder)}
 
 
 @contextmanager
@@ -171,7 +176,7 @@ def done_already(resume: str | None, command: str, progress: Progress, needs: Se
         with store.resume(resume) as locked:
             _discard_states(locked)
     progress.say(f"{folder.folder} is {run.status}: there is nothing to go on with")
-    return run
+    return replace(run, results=_placed(run.results, folder))
 
 
 def _discard_states(folder: RunFolder) -> None:

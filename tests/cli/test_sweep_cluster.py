@@ -160,7 +160,7 @@ def test_what_the_cluster_does_not_have_is_said_before_anything_is_made(gleanet:
 @pytest.mark.slow
 def test_ctrl_c_has_the_cells_save_their_state_and_leaves_none_behind(nodes: Nodes, tmp_path: Path) -> None:
     file = tmp_path / "sweep.toml"
-    file.write_text(SWEEP)
+    file.write_text(SWEEP.replace("epochs = 2", "epochs = 500"))  # no cell is done before it is stopped
     command = [sys.executable, "-m", "gleanet", "sweep", str(file), "--ray", nodes.address, "--out", str(tmp_path / "stopped")]
     sweep = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=listen_to_ctrl_c)
     wait_until(lambda: len(cells_at_work(nodes.scratch)) == 2, sweep)

@@ -8,8 +8,10 @@ import pytest
 from onnx import TensorProto, helper
 
 from gleanet.core.errors import DataError, ModelError
+from gleanet.core.lazy import Lazy
 from gleanet.measure import compare, predict, read_metadata
 from gleanet.measure.accuracy import answers
+from gleanet.measure.runtimes import Candidate
 from tests.tiny_onnx import convnet, floats, save
 
 PREPROCESS = '{"layout": "NCHW", "color": "RGB", "range": [0, 1], "mean": [0.4, 0.5, 0.6], "std": [0.2, 0.25, 0.3]}'
@@ -90,16 +92,15 @@ def _with_argmax(model: onnx.ModelProto) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("batch", ["n", 4])
 def test_a_file_may_give_the_class_itself(tmp_path: Path, batch: int | str) -> None:
-    path = save(_with_argmax(convnet(batch=batch)), tmp_path / "c.onnx")
-    found = answers(path, floats(11), batch_size=3).classes
+    path, scores = save(_with_argmax(convnet(batch=batch)), tmp_path / "c.onnx"), save(convnet(), tmp_path / "m.onnx")
+    found = answers([Candidate(path)], floats(11), batch_size=3)[Candidate(path)].classes
     assert found.dtype == np.int64
     assert found.shape == (11,)
     assert np.array_equal(found, reference(floats(11)).argmax(axis=1))
-    assert np.array_equal(found, answers(save(convnet(), tmp_path / "m.onnx"), floats(11)).classes)
     with pytest.raises(ModelError, match=r"gives the class, not its score: gleanet export .* --output logits"):
         predict(path, floats(11))
     labels = np.arange(11) % 4
-    first, second = compare([tmp_path / "m.onnx", path], inputs=floats(11), labels=labels, baseline=tmp_path / "m.onnx", batches=(4,))
+    first, second = compare([scores, path], inputs=floats(11), labels=labels, baseline=scores, batches=(4,))
     assert first.accuracy == second.accuracy
     assert second.agreement == 1.0
 
@@ -119,3 +120,22 @@ def test_images_are_turned_for_a_file_that_takes_channels_last(tmp_path: Path, m
         mean, std = np.array([0.4, 0.5, 0.6]).reshape(1, 3, 1, 1), np.array([0.2, 0.25, 0.3]).reshape(1, 3, 1, 1)
         for given in (pixels, pixels.transpose(0, 2, 3, 1)):
             assert np.abs(predict(path, given) - reference((pixels / 255 - mean) / std)).max() < 1e-5
+
+
+def test_files_side_by_side_read_every_image_once(tmp_path: Path) -> None:
+    """Streamed images are decoded when they are asked for, which takes longer than a small network."""
+    images, asked = floats(11), list[int]()
+
+    def decode(rows: np.ndarray) -> np.ndarray:
+        asked.extend(rows.tolist())
+        return np.asarray(images[rows])
+
+    lazy = Lazy(decode, np.arange(11), images.shape[1:], images.dtype)
+    files = [
+        Candidate(save(model, tmp_path / f"{name}.onnx"))
+        for name, model in {"free": convnet(), "fixed": convnet(batch=4), "class": _with_argmax(convnet())}.items()
+    ]
+    found = answers(files, lazy, batch_size=6)
+    assert asked == list(range(11))
+    for one in files:
+        assert np.array_equal(found[one].classes, reference(images).argmax(axis=1)), one
