@@ -1,5 +1,6 @@
 """Reading other people's checkpoints: state dicts in ``.th``, ``.pt``, ``.pth`` and ``.safetensors`` files. Nothing in them is executed."""
 
+import hashlib
 import json
 import pickle
 import re
@@ -188,3 +189,12 @@ def _plain(path: Path, name: str, tensor: Tensor) -> Tensor:
 
 def _line(error: BaseException) -> str:
     return (str(error).splitlines() or [""])[0].partition(". ")[0]
+
+
+def weights_digest(model: nn.Module) -> str:
+    """Twelve hexadecimal digits of the SHA-256 of all parameters and buffers, with their names, types and shapes."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()[:12]

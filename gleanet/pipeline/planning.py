@@ -10,12 +10,15 @@ from torch import nn
 
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import LatencyTable
-from gleanet.core.settings import Input, Pruning
+from gleanet.core.settings import Input, Pruning, plain
+from gleanet.data import ImageSet
 from gleanet.export import export_onnx
 from gleanet.measure import latency, width_times
+from gleanet.nn.weights import weights_digest
 from gleanet.pipeline.subject import Subject
 from gleanet.prune import Plan, apply, find_groups, least_part, measured_widths
 from gleanet.prune import plan as make_plan
+from gleanet.prune.keep import FORGET, Keep
 
 SECONDS = 1.0  # for each of the two files of one comparison
 
@@ -81,6 +84,11 @@ def timed(
     return measure
 
 
+def kept(folder: Path, target: Subject, pruning: Pruning, images: ImageSet, seed: int) -> Keep:
+    """Where a run keeps what planning and refitting have found so far, for this network, these settings and images."""
+    return Keep(folder, f"{weights_digest(target.net)} {images.digest()} {seed} {plain(pruning)}")
+
+
 def without_times(plan: Plan) -> str:
     """The plan as a checkpoint remembers it: the same settings give the same file, and no two timings agree to the last digit."""
     return str(replace(plan, ms_before=None, ms_after=None, measured=None))
@@ -96,6 +104,7 @@ def planned(
     threads: int,
     seed: int,
     progress: Progress = SILENT,
+    keep: Keep = FORGET,
 ) -> tuple[Plan, LatencyTable | None]:
     """The plan that the settings ask for, and the table of times it was made with.
 
@@ -134,6 +143,8 @@ def planned(
         residual=residual,
         calibration=calibration,
         seed=seed,
+        progress=progress,
+        keep=keep,
     )
     return plan, table
 

@@ -12,13 +12,14 @@ from gleanet.core.records import Curve, Run
 from gleanet.core.settings import PruneSettings, plain
 from gleanet.export import export_onnx
 from gleanet.nn import save
-from gleanet.pipeline.planning import planned, without_times
+from gleanet.pipeline.planning import kept, planned, without_times
 from gleanet.pipeline.recording import Recorder, described, done_already, recorded, saved_settings
 from gleanet.pipeline.subject import Subject, samples, subject
 from gleanet.pipeline.team import assembled
 from gleanet.pipeline.train import accuracy_on_test, recipe_of, taught
 from gleanet.prune import FCR, Plan, carry_out
 from gleanet.prune.apply import grouping_for
+from gleanet.prune.keep import Keep
 from gleanet.train import fit
 from gleanet.train.recipe import total_steps
 from gleanet.train.team import Team
@@ -83,8 +84,9 @@ def _one_shot(settings: PruneSettings, target: Subject, recorder: Recorder, prog
     pruning, training = settings.pruning, settings.training
     drawn = samples(target.data, pruning.calibration, EXAMINED, settings.seed)
     batches = target.calibration(drawn.calibration, pruning.criterion)
-    plan = _plan(settings, target, recorder, batches, progress)
-    small = carry_out(target.net, plan, recycle=pruning.recycle, calibration=batches, seed=settings.seed, progress=progress)
+    keep = kept(recorder.folder.folder, target, pruning, drawn.calibration, settings.seed)
+    plan = _plan(settings, target, recorder, batches, keep, progress)
+    small = carry_out(target.net, plan, recycle=pruning.recycle, calibration=batches, seed=settings.seed, progress=progress, keep=keep)
     if training.epochs == 0:
         return small, plan, ()
     training, teaching = taught(training, target, drawn.selection, progress)
@@ -109,7 +111,7 @@ def _one_shot(settings: PruneSettings, target: Subject, recorder: Recorder, prog
     return small, plan, (curve,)
 
 
-def _plan(settings: PruneSettings, target: Subject, recorder: Recorder, batches: list[object], progress: Progress) -> Plan:
+def _plan(settings: PruneSettings, target: Subject, recorder: Recorder, batches: list[object], keep: Keep, progress: Progress) -> Plan:
     """The plan; a resumed run takes the one it made before, because a measured plan may come out otherwise the next time."""
     made, pruning = recorder.folder.path(PLAN), settings.pruning
     if made.is_file():
@@ -120,7 +122,9 @@ def _plan(settings: PruneSettings, target: Subject, recorder: Recorder, batches:
         base = None
         if pruning.budget[0] == "latency" or pruning.allocation == "latency":
             base = export_onnx(target.net, target.example, Path(folder) / "base.onnx").path
-        plan, table = planned(pruning, target, batches, base=base, threads=settings.threads, seed=settings.seed, progress=progress)
+        plan, table = planned(
+            pruning, target, batches, base=base, threads=settings.threads, seed=settings.seed, progress=progress, keep=keep
+        )
     plan.save(made)
     recorder.update(table=table, widths=plan.layers, data=described(target.data))
     return plan

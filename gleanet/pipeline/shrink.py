@@ -22,11 +22,12 @@ from gleanet.measure.compare import side_by_side
 from gleanet.measure.interface import read_interface
 from gleanet.nn import load, save
 from gleanet.pipeline.answers import keep_answers
-from gleanet.pipeline.planning import planned, without_times
+from gleanet.pipeline.planning import kept, planned, without_times
 from gleanet.pipeline.recording import TRIALS, Recorder, described, done_already, recorded, saved_settings
 from gleanet.pipeline.subject import Samples, Subject, in_batches, judging, samples, subject
 from gleanet.pipeline.train import recipe_of, taught
 from gleanet.prune import WITHIN, Plan, carry_out, find_groups
+from gleanet.prune.keep import Keep
 from gleanet.quantize import METHODS, SHORTLIST, USUAL_DROP, Choice, quantize
 from gleanet.train import fit
 
@@ -129,6 +130,7 @@ def _plan(job: _Job) -> Plan:
             threads=job.settings.threads,
             seed=job.settings.seed,
             progress=job.progress,
+            keep=_kept(job),
         )
         write_bytes(job.path("base.onnx"), base.read_bytes())
     write_bytes(times, dumps(table))
@@ -150,9 +152,14 @@ def _one_shot(job: _Job, plan: Plan) -> nn.Module:
         seed=job.settings.seed,
         progress=job.progress,
         grouping=find_groups(job.subject.net, job.subject.example, residual=plan.residual),
+        keep=_kept(job),
     )
     save(small, done)
     return small
+
+
+def _kept(job: _Job) -> Keep:
+    return kept(job.path(STEPS), job.subject, job.settings.pruning, job.samples.calibration, job.settings.seed)
 
 
 def _own_factory(job: _Job) -> str | None:

@@ -13,12 +13,24 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from gleanet.core.errors import SettingsError
+from gleanet.core.progress import SILENT, Progress
 from gleanet.prune.groups import Group, Grouping, Member
+from gleanet.prune.keep import FORGET, Keep
 from gleanet.prune.least_squares import image_batches, labelled_batches
 from gleanet.prune.trace import evaluating
 
+DONE = "\0batches"  # how many batches the kept sums are of; no group has this name
 
-def taylor_scores(model: nn.Module, grouping: Grouping, calibration: Iterable[object], *, seed: int = 0) -> dict[str, Tensor]:
+
+def taylor_scores(
+    model: nn.Module,
+    grouping: Grouping,
+    calibration: Iterable[object],
+    *,
+    seed: int = 0,
+    progress: Progress = SILENT,
+    keep: Keep = FORGET,
+) -> dict[str, Tensor]:
     """First-order Taylor expansion of the loss: mean over images of (dE/dg)^2, where g = 1 is a gate that multiplies the channel.
 
     P. Molchanov et al., "Importance Estimation for Neural Network Pruning", CVPR 2019: the first-order form, equation 8, with a gate
@@ -32,6 +44,8 @@ def taylor_scores(model: nn.Module, grouping: Grouping, calibration: Iterable[ob
         calibration: batches of (images float [B, C, H, W], labels int [B]): E is the cross-entropy. Images alone: the network's own
             predictions are the labels.
         seed: not used.
+        progress: told about every image.
+        keep: batches whose part is known already are not looked at again.
 
     Returns:
         float64 [C] by group name; larger is more important; comparable between groups (squares of the loss).
@@ -39,42 +53,62 @@ def taylor_scores(model: nn.Module, grouping: Grouping, calibration: Iterable[ob
     Raises:
         SettingsError: labels that are not one class an image, or that the network's output has no class for.
     """
-    total = {group.name: torch.zeros(group.channels, dtype=torch.float64) for group in grouping.groups}
-    batches = labelled_batches(calibration, grouping)
-    for images, labels in batches:
-        gates: dict[str, list[Tensor]] = {}
-        with evaluating(model), torch.enable_grad(), _gated(model, grouping, gates):
-            loss = _loss(model(images), labels)
-            flat = [gate for calls in gates.values() for gate in calls]
-            gradients = dict(zip(map(id, flat), torch.autograd.grad(loss, flat, allow_unused=True), strict=True))
-        for group in grouping.groups:
-            seen = torch.zeros(len(images), group.channels, dtype=torch.float64)
-            for member in group.consumers():
-                for gradient in (gradients[id(gate)] for gate in gates.get(member.path, ())):
-                    if gradient is not None:  # rows that an image was spread over count as one
-                        seen += gradient.double().cpu().reshape(len(images), -1, gradient.shape[-1]).sum(1)[:, _index(member)].sum(2)
-            total[group.name] += seen.square().sum(0)
+    kept, batches = keep.read("taylor"), labelled_batches(calibration, grouping)
+    done = int(kept.pop(DONE, 0))
+    total = kept or {group.name: torch.zeros(group.channels, dtype=torch.float64) for group in grouping.groups}
     count = sum(len(images) for images, _ in batches)
+    with progress.task("Score channels", count, "images") as advance:
+        advance(sum(len(images) for images, _ in batches[:done]))
+        for index, (images, labels) in enumerate(batches[done:], start=done + 1):
+            _add_taylor(total, model, grouping, images, labels)
+            keep.write("taylor", {**total, DONE: torch.tensor(index)})
+            advance(len(images))
     return {name: score / count for name, score in total.items()}
 
 
-def activation_scores(model: nn.Module, grouping: Grouping, calibration: Iterable[object], *, seed: int = 0) -> dict[str, Tensor]:
+def _add_taylor(total: dict[str, Tensor], model: nn.Module, grouping: Grouping, images: Tensor, labels: object) -> None:
+    """Add what the images of one batch say, [C] for each group, in place."""
+    gates: dict[str, list[Tensor]] = {}
+    with evaluating(model), torch.enable_grad(), _gated(model, grouping, gates):
+        loss = _loss(model(images), labels)
+        flat = [gate for calls in gates.values() for gate in calls]
+        gradients = dict(zip(map(id, flat), torch.autograd.grad(loss, flat, allow_unused=True), strict=True))
+    for group in grouping.groups:
+        seen = torch.zeros(len(images), group.channels, dtype=torch.float64)
+        for member in group.consumers():
+            for gradient in (gradients[id(gate)] for gate in gates.get(member.path, ())):
+                if gradient is not None:  # rows that an image was spread over count as one
+                    seen += gradient.double().cpu().reshape(len(images), -1, gradient.shape[-1]).sum(1)[:, _index(member)].sum(2)
+        total[group.name] = total[group.name] + seen.square().sum(0)
+
+
+def activation_scores(
+    model: nn.Module,
+    grouping: Grouping,
+    calibration: Iterable[object],
+    *,
+    seed: int = 0,
+    progress: Progress = SILENT,
+    keep: Keep = FORGET,
+) -> dict[str, Tensor]:
     """Mean absolute activation over images and positions, as the group's readers see it (P. Molchanov et al., "Pruning Convolutional
     Neural Networks for Resource Efficient Inference", ICLR 2017, section 2.2, Theta_MA; after H. Hu et al., "Network Trimming", 2016).
 
     Args:
-        model, grouping, seed: as for :func:`taylor_scores`.
+        model, grouping, seed, progress: as for :func:`taylor_scores`.
         calibration: batches of images float [B, C, H, W]; labels beside them are ignored.
+        keep: not used: this is one pass over the images.
 
     Returns:
         float64 [C] by group name, the mean of several readers; larger is more important.
     """
-    seen = {path: _Mean() for path in readers(grouping)}
+    seen, batches = {path: _Mean() for path in readers(grouping)}, image_batches(calibration, grouping)
     handles = [model.get_submodule(path).register_forward_pre_hook(mean.see) for path, mean in seen.items()]
     try:
-        with evaluating(model):
-            for batch in image_batches(calibration, grouping):
+        with evaluating(model), progress.task("Score channels", sum(map(len, batches)), "images") as advance:
+            for batch in batches:
                 model(batch)
+                advance(len(batch))
     finally:
         for handle in handles:
             handle.remove()

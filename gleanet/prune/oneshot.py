@@ -15,6 +15,7 @@ from gleanet.prune.apply import apply, grouping_for
 from gleanet.prune.collect import recycle_weights
 from gleanet.prune.groups import Grouping, find_groups
 from gleanet.prune.importance import Criterion
+from gleanet.prune.keep import FORGET, Keep
 from gleanet.prune.least_squares import labelled_batches
 from gleanet.prune.plan import Plan
 from gleanet.prune.plan import plan as make_plan
@@ -64,6 +65,7 @@ def prune(
     chosen = make_plan(
         model, example_input, flops=flops, params=params, bytes=bytes, latency=latency, table=table, criterion=criterion,
         allocation=allocation, align=align, floor=floor, residual=residual, calibration=batches, seed=seed, grouping=grouping,
+        progress=progress,
     )  # fmt: skip
     return carry_out(model, chosen, recycle=recycle, calibration=batches, seed=seed, progress=progress, grouping=grouping)
 
@@ -77,6 +79,7 @@ def carry_out(
     seed: int = 0,
     progress: Progress = SILENT,
     grouping: Grouping | None = None,
+    keep: Keep = FORGET,
 ) -> nn.Module:
     """Carry out a plan that is made already: remove its channels and recycle what they gave.
 
@@ -85,6 +88,7 @@ def carry_out(
         plan: which channels stay.
         recycle, calibration, seed: as in :func:`prune`.
         grouping: the groups of ``model``, when they are known already.
+        keep: layers that "features" had refitted before the process was killed are not refitted again.
 
     Raises:
         SettingsError: the plan is for another network, unknown way of recycling, or "features" without calibration images.
@@ -101,7 +105,7 @@ def carry_out(
     small = apply(model, plan, grouping=grouping)
     if how == "features":
         assert calibration is not None
-        recycle_features(model, small, plan, grouping, calibration, seed=seed, progress=progress)
+        recycle_features(model, small, plan, grouping, calibration, seed=seed, progress=progress, keep=keep)
     return small
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from gleanet.core.errors import SettingsError
 from gleanet.core.files import write_bytes
+from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import FORMAT_VERSION, LatencyTable, LayerWidth, dumps, loads
 from gleanet.core.settings import Bound, one_budget
 from gleanet.prune.allocate import Allocation, allocate
@@ -18,6 +19,7 @@ from gleanet.prune.budget import CostModel
 from gleanet.prune.diff import GroupDiff, PlanDiff
 from gleanet.prune.groups import Grouping, LeftAlone, find_groups
 from gleanet.prune.importance import CRITERIA, Criterion, scores
+from gleanet.prune.keep import FORGET, Keep
 from gleanet.prune.latency import TimeModel, meet
 from gleanet.prune.observe import activation_scores, taylor_scores
 from gleanet.prune.quantity import fraction
@@ -162,6 +164,8 @@ def plan(
     calibration: Iterable[object] | None = None,
     seed: int = 0,
     grouping: Grouping | None = None,
+    progress: Progress = SILENT,
+    keep: Keep = FORGET,
 ) -> Plan:
     """Choose which channels stay, without touching a weight.
 
@@ -176,12 +180,12 @@ def plan(
             :class:`~gleanet.prune.importance.GroupTensors` to scores [C]. Default: "residual" with calibration images, else "l2".
         allocation: "uniform", "global" or "latency" (global by time). Default: "global" for "residual", whose scores are errors in one
             unit, else "uniform".
-        align: kept widths are multiples of this (4, 2, 1 where a group has too few channels).
-        floor: least fraction of each group that stays.
+        align, floor: kept widths are multiples of the first (4, 2, 1 where a group has too few channels), and at least this fraction.
         residual: also prune widths that pass through residual adds.
         calibration: batches of images float [B, C, H, W], or (images, labels) pairs, for the last three of these; "taylor" uses labels.
         seed: for "random" and for the sampling of positions in "residual".
         grouping: the groups, when they are known already.
+        progress, keep: for the criteria that look at images: told how far they are; what they had found before the process was killed.
 
     Raises:
         BudgetError: the budget cannot be met; says how far it could go.
@@ -197,7 +201,7 @@ def plan(
     target = fraction(cost, bound, wanted)
     if name in OBSERVING and not callable(criterion):
         assert calibration is not None
-        score = OBSERVING[name](model, grouping, calibration, seed=seed)
+        score = OBSERVING[name](model, grouping, calibration, seed=seed, progress=progress, keep=keep)
     else:
         score = scores(grouping.groups, model, criterion if callable(criterion) else CRITERIA[name], seed)
     ranked = {group: s.numpy() for group, s in score.items()}
@@ -206,10 +210,10 @@ def plan(
         widths = allocate(
             cost, ranked, target=goal, kind=how, align=align, floor=floor, comparable=name in COMPARABLE, bound=bound, table=table
         )
-        keep = _best(ranked, widths)
         return make_plan(
-            grouping, cost, keep, criterion=name, allocation=how, align=align, target=target, residual=residual, bound=bound, table=table
-        )
+            grouping, cost, _best(ranked, widths), criterion=name, allocation=how, align=align, target=target, residual=residual,
+            bound=bound, table=table,
+        )  # fmt: skip
 
     return at(target) if timed is None or bound != "latency" else _timed(at, target, timed)
 

@@ -22,6 +22,7 @@ from torch import Tensor, fx, nn
 from gleanet.core.progress import SILENT, Progress
 from gleanet.prune.apply import add_to_output
 from gleanet.prune.groups import Grouping
+from gleanet.prune.keep import FORGET, Keep
 from gleanet.prune.layers import BATCH_NORMS, weight_of, widths
 from gleanet.prune.least_squares import LARGEST, ROWS, Regression, columns, image_batches, refittable, rows_and_places
 from gleanet.prune.plan import Plan
@@ -76,6 +77,40 @@ class _Walk:
         return function(*args, **kwargs)
 
 
+@dataclass(frozen=True)
+class _Layer:
+    """What refitting a layer changes: its weight and bias, the mean of the norm behind it, and the state that draws positions."""
+
+    path: str
+    module: nn.Module
+    norm: nn.Module | None
+    generator: torch.Generator
+
+    def tensors(self) -> dict[str, Tensor]:
+        found = {"weight": weight_of(self.module), "generator": self.generator.get_state()}
+        if isinstance(self.module.bias, Tensor):
+            found["bias"] = self.module.bias
+        if isinstance(getattr(self.norm, "running_mean", None), Tensor):
+            found["mean"] = _mean(self.norm, None)
+        return {f"{self.path}/{name}": tensor.detach() for name, tensor in found.items()}
+
+    @torch.no_grad()
+    def put(self, kept: dict[str, Tensor]) -> bool:
+        """Take what was kept of this layer; whether there is anything."""
+        found = {name: kept[f"{self.path}/{name}"] for name in ("weight", "bias", "mean", "generator") if f"{self.path}/{name}" in kept}
+        if not found:
+            return False
+        self.generator.set_state(found["generator"])
+        weight_of(self.module).copy_(found["weight"])
+        if "mean" in found:
+            _mean(self.norm, None).copy_(found["mean"])
+        if "bias" in found and isinstance(self.module.bias, Tensor):
+            self.module.bias.copy_(found["bias"])
+        elif "bias" in found:
+            self.module.bias = nn.Parameter(found["bias"].to(weight_of(self.module)))
+        return True
+
+
 def recycle_features(
     dense: nn.Module,
     small: nn.Module,
@@ -86,6 +121,7 @@ def recycle_features(
     seed: int = 0,
     new_biases: bool = True,
     progress: Progress = SILENT,
+    keep: Keep = FORGET,
 ) -> None:
     """Refit, in place, every layer of ``small`` whose input has changed: linear layers and 2-d convolutions, grouped ones too.
 
@@ -102,6 +138,8 @@ def recycle_features(
         seed: draws the positions that are sampled.
         new_biases: give a layer without a bias, and without a batch-norm behind it, one where its mean output has to move. False: the
             parameters stay those that an optimizer knows, and such a mean is not restored.
+        progress: told about every layer.
+        keep: layers that were refitted before the process was killed are taken from there.
     """
     jobs = _jobs(plan, grouping, dict(dense.named_modules()), dict(small.named_modules()))
     order = _order(jobs)
@@ -112,13 +150,17 @@ def recycle_features(
     if used < there:
         progress.say(f"refitting on {used} of {there} images: the activations of more would take above {MEMORY / 1e9:g} GB")
     per_image = -(-ROWS // used)
-    generator = torch.Generator().manual_seed(seed)
+    generator, kept = torch.Generator().manual_seed(seed), keep.read("refit")
     full, slim = (_Walk(dict(net.named_modules()), batches) for net in (dense, small))
     with evaluating(dense, small), progress.task("Recycle features", len(jobs), "layers") as advance:
         for node in order:
             full.compute(node)
             if node in jobs:
-                _refit(node, jobs[node], full, slim, per_image, generator, new_biases)
+                layer = _Layer(str(node.target), slim.modules[str(node.target)], jobs[node].norm, generator)
+                if not layer.put(kept):
+                    _refit(node, jobs[node], full, slim, per_image, generator, new_biases)
+                    kept |= layer.tensors()
+                    keep.write("refit", kept)
                 advance(1)
             slim.compute(node)
             for dead in [n for n in full.values if last_use.get(n, n) is node]:

@@ -17,7 +17,9 @@ import torch
 from torch import Tensor, fx, nn
 from torch.utils.hooks import RemovableHandle
 
+from gleanet.core.progress import SILENT, Progress
 from gleanet.prune.groups import Group, Grouping, Member
+from gleanet.prune.keep import FORGET, Keep
 from gleanet.prune.layers import BATCH_NORMS, group_count, kernel_size
 from gleanet.prune.least_squares import (
     LARGEST,
@@ -50,7 +52,14 @@ class Consumer:
 
 
 def residual_scores(
-    model: nn.Module, grouping: Grouping, calibration: Iterable[object], *, seed: int = 0, moments: InputMoments | None = None
+    model: nn.Module,
+    grouping: Grouping,
+    calibration: Iterable[object],
+    *,
+    seed: int = 0,
+    moments: InputMoments | None = None,
+    progress: Progress = SILENT,
+    keep: Keep = FORGET,
 ) -> dict[str, Tensor]:
     """Score every group by backward elimination.
 
@@ -63,23 +72,32 @@ def residual_scores(
         calibration: batches of images float [B, C, H, W].
         seed: draws the positions that are sampled.
         moments: what :func:`input_moments` found on these images, when that is known already.
+        progress: told about every group.
+        keep: scores that are known already are not computed again.
 
     Returns:
         float64 [C] by group name; larger is more important; comparable between groups.
     """
     moments = moments or input_moments(model, grouping, image_batches(calibration, grouping), seed)
-    scales = output_scales(grouping.traced)
-    result = {}
-    for group in grouping.groups:
-        consumers, fixed = [], torch.zeros(group.channels, dtype=torch.float64)
-        for member in group.consumers():
-            module, scale, seen = model.get_submodule(member.path), scales.get(member.path), moments[member.path]
-            if isinstance(seen, Moments):
-                consumers.append(consumer_of(module, member, seen.covariance(), scale))
-            else:
-                fixed += (seen.variance() * input_energy(module, scale))[torch.tensor(member.index)].sum(1)
-        result[group.name] = _eliminate(consumers, fixed, group)
+    scales, result = output_scales(grouping.traced), keep.read("scores")
+    with progress.task("Score channels", len(grouping.groups), "groups") as advance:
+        for group in grouping.groups:
+            if group.name not in result:
+                result[group.name] = _score(model, group, moments, scales)
+                keep.write("scores", result)
+            advance(1)
     return result
+
+
+def _score(model: nn.Module, group: Group, moments: InputMoments, scales: dict[str, Tensor]) -> Tensor:
+    consumers, fixed = [], torch.zeros(group.channels, dtype=torch.float64)
+    for member in group.consumers():
+        module, scale, seen = model.get_submodule(member.path), scales.get(member.path), moments[member.path]
+        if isinstance(seen, Moments):
+            consumers.append(consumer_of(module, member, seen.covariance(), scale))
+        else:
+            fixed += (seen.variance() * input_energy(module, scale))[torch.tensor(member.index)].sum(1)
+    return _eliminate(consumers, fixed, group)
 
 
 def output_scales(traced: fx.GraphModule) -> dict[str, Tensor]:
@@ -94,7 +112,7 @@ def output_scales(traced: fx.GraphModule) -> dict[str, Tensor]:
     return scales
 
 
-def input_moments(model: nn.Module, grouping: Grouping, batches: list[Tensor], seed: int) -> InputMoments:
+def input_moments(model: nn.Module, grouping: Grouping, batches: list[Tensor], seed: int, progress: Progress = SILENT) -> InputMoments:
     """What the layers that read the groups see, by path: one pass over the images; hooks add to the moments."""
     paths = sorted({m.path for g in grouping.groups for m in g.consumers()})
     generator = torch.Generator().manual_seed(seed)
@@ -115,9 +133,10 @@ def input_moments(model: nn.Module, grouping: Grouping, batches: list[Tensor], s
 
     handles = [hook(path) for path in paths]
     try:
-        with evaluating(model):
+        with evaluating(model), progress.task("Look at the layers' inputs", sum(map(len, batches)), "images") as advance:
             for batch in batches:
                 model(batch)
+                advance(len(batch))
     finally:
         for handle in handles:
             handle.remove()

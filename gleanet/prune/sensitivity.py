@@ -15,7 +15,9 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from gleanet.core.progress import SILENT, Progress
 from gleanet.prune.groups import Group, Grouping, Member
+from gleanet.prune.keep import FORGET, Keep
 from gleanet.prune.layers import weight_of
 from gleanet.prune.least_squares import Moments, as_weight, image_batches
 from gleanet.prune.residual import InputMoments, consumer_of, input_moments, remove, residual_scores
@@ -27,7 +29,15 @@ IMAGES = 256
 PASSES = 3  # probing all groups costs at most as much as this many passes over the calibration images
 
 
-def weighed_residual_scores(model: nn.Module, grouping: Grouping, calibration: Iterable[object], *, seed: int = 0) -> dict[str, Tensor]:
+def weighed_residual_scores(
+    model: nn.Module,
+    grouping: Grouping,
+    calibration: Iterable[object],
+    *,
+    seed: int = 0,
+    progress: Progress = SILENT,
+    keep: Keep = FORGET,
+) -> dict[str, Tensor]:
     """What the criterion ``residual`` gives, in units of the error at the network's outputs.
 
     Args:
@@ -35,17 +45,27 @@ def weighed_residual_scores(model: nn.Module, grouping: Grouping, calibration: I
         grouping: its groups.
         calibration: batches of images float [B, C, H, W].
         seed: draws the positions that are sampled.
+        progress: told about every image, and about every group twice.
+        keep: scores and factors that are known already are not computed again.
 
     Returns:
         float64 [C] by group name; larger is more important; comparable between groups.
     """
     batches = image_batches(calibration, grouping)
-    moments = input_moments(model, grouping, batches, seed)
-    return weigh(model, grouping, residual_scores(model, grouping, batches, moments=moments), moments, batches)
+    moments = input_moments(model, grouping, batches, seed, progress)
+    found = residual_scores(model, grouping, batches, moments=moments, progress=progress, keep=keep)
+    return weigh(model, grouping, found, moments, batches, progress=progress, keep=keep)
 
 
 def weigh(
-    model: nn.Module, grouping: Grouping, scores: Mapping[str, Tensor], moments: InputMoments, batches: Sequence[Tensor]
+    model: nn.Module,
+    grouping: Grouping,
+    scores: Mapping[str, Tensor],
+    moments: InputMoments,
+    batches: Sequence[Tensor],
+    *,
+    progress: Progress = SILENT,
+    keep: Keep = FORGET,
 ) -> dict[str, Tensor]:
     """Scores in units of the error at the network's outputs.
 
@@ -55,23 +75,35 @@ def weigh(
         scores: what the criterion ``residual`` gave, float64 [C] by group.
         moments: of the input of every layer that reads a group.
         batches: images [B, C, H, W].
+        progress, keep: as for :func:`weighed_residual_scores`.
 
     Returns:
         the scores of each group times its factor; a group whose probe foresees no error has the median of the others' factors.
     """
     images, probe = _some(batches, len(grouping.groups)), copy.deepcopy(model)
-    factors: dict[str, float] = {}
-    with evaluating(probe):
+    kept = keep.read("factors")
+    with evaluating(probe), progress.task("Probe groups", len(grouping.groups), "groups") as advance:
         original = _outputs(probe, images)
         for group in grouping.groups:
-            score = scores[group.name]
-            gone = score.argsort(descending=True, stable=True)[max(1, round(KEPT * group.channels)) :]
-            foreseen = float(score[gone].sum())
-            if foreseen > 0:
-                with _without(probe, group, gone.tolist(), moments):
-                    factors[group.name] = _error(original, _outputs(probe, images)) / foreseen
+            if group.name not in kept:
+                kept[group.name] = torch.tensor(_factor(probe, group, scores[group.name], moments, images, original), dtype=torch.float64)
+                keep.write("factors", kept)
+            advance(1)
+    factors = {name: float(factor) for name, factor in kept.items() if factor > 0}
     usual = float(torch.tensor(list(factors.values())).median()) if factors else 1.0
     return {name: score * factors.get(name, usual) for name, score in scores.items()}
+
+
+def _factor(
+    probe: nn.Module, group: Group, score: Tensor, moments: InputMoments, images: list[Tensor], original: list[list[Tensor]]
+) -> float:
+    """Error at the outputs without half of a group's channels, in parts of the error that the criterion foresees; 0: it foresees none."""
+    gone = score.argsort(descending=True, stable=True)[max(1, round(KEPT * group.channels)) :]
+    foreseen = float(score[gone].sum())
+    if foreseen <= 0:
+        return 0.0
+    with _without(probe, group, gone.tolist(), moments):
+        return _error(original, _outputs(probe, images)) / foreseen
 
 
 def _some(batches: Sequence[Tensor], groups: int) -> list[Tensor]:

@@ -118,18 +118,19 @@ def fit(
     device = device_of(model)
     _check_classes(model, images, device)
     expected, found = team.shared(lambda: _found(model, images, recipe, seed, teacher, checkpoint))
-    peak = found[0].peak if found else _peak(model, images, recipe, preprocess, seed, teacher, team, progress)
+    peak = found[0].peak if found else recipe.lr
+    if peak is None:
+        peak = range_test(model, images, recipe, preprocess=preprocess, seed=seed, teacher=teacher, team=team, progress=progress)
     guide = None if teacher is None else _frozen(teacher, device)  # before a saved state is put into the network, which may be the teacher
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     sgd = optimizer(model, recipe, peak)
     if found is not None:
         _go_on(model, sgd, along, *found)
     state = _State(found[0] if found else resume.Standing(expected, 0, peak))
-    per_epoch = steps_per_epoch(len(images), recipe)
     with mode(model, training=True), forked_random(device), team.together(model) as called:
         job = _Job(
-            model, called, images, recipe, preprocess, seed, guide, after_step, evaluate, checkpoint, along, name, device, per_epoch, total,
-            sgd, team, progress,
+            model, called, images, recipe, preprocess, seed, guide, after_step, evaluate, checkpoint, along, name, device,
+            steps_per_epoch(len(images), recipe), total, sgd, team, progress,
         )  # fmt: skip
         _run(job, state)
     return model, Curve(name, state.standing.points)
@@ -280,23 +281,6 @@ def _accuracy(job: _Job) -> float | None:
 def _images_until(job: _Job, step: int) -> int:
     epochs, batches = divmod(step, job.per_epoch)
     return epochs * len(job.images) + min(len(job.images), batches * job.recipe.batch_size)
-
-
-def _peak(
-    model: nn.Module,
-    images: ImageSet,
-    recipe: Recipe,
-    preprocess: Preprocess,
-    seed: int,
-    teacher: nn.Module | None,
-    team: Team,
-    progress: Progress,
-) -> float:
-    if recipe.lr is not None:
-        return recipe.lr
-    found = range_test(model, images, recipe, preprocess=preprocess, seed=seed, teacher=teacher, team=team, progress=progress)
-    progress.say(f"peak learning rate {found:g}, from a range test")
-    return found
 
 
 def _frozen(teacher: nn.Module, device: torch.device) -> nn.Module:

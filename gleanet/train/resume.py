@@ -3,7 +3,6 @@
 There is no random state in it: order and augmentation depend on (seed, epoch) alone, and the layers that draw (dropout) on (seed, step).
 """
 
-import hashlib
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +16,7 @@ from gleanet.core.errors import CheckpointError, NewerFormat, StoreError
 from gleanet.core.files import write_bytes
 from gleanet.core.records import FORMAT_VERSION, CurvePoint, dumps, loads
 from gleanet.data import ImageSet
-from gleanet.nn.weights import put_state
+from gleanet.nn.weights import put_state, weights_digest
 from gleanet.train.recipe import Recipe
 
 _KEY = "gleanet.training"
@@ -63,8 +62,8 @@ def identity(model: nn.Module, images: ImageSet, recipe: Recipe, seed: int, teac
         "recipe": ", ".join(f"{key} {value}" for key, value in asdict(recipe).items() if (key, value) != ("precision", "float32")),
         "seed": str(seed),
         "data": f"{len(images)} images {images.digest()[:12]}",
-        "starting weights": _digest(model),
-        "teacher": "none" if teacher is None else _digest(teacher),
+        "starting weights": weights_digest(model),
+        "teacher": "none" if teacher is None else weights_digest(teacher),
     }
 
 
@@ -161,11 +160,3 @@ def _with_tensors(value: Any, tensors: dict[str, Tensor]) -> Any:
 
 def _parameters(optimizer: torch.optim.SGD) -> list[nn.Parameter]:
     return [parameter for group in optimizer.param_groups for parameter in group["params"]]
-
-
-def _digest(model: nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()[:12]

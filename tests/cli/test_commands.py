@@ -80,7 +80,7 @@ def test_shrink_without_training_is_the_same_twice(gleanet: Gleanet, trained: Pa
 
 
 def test_a_bar_that_cannot_be_met_gives_exit_code_3(gleanet: Gleanet, trained: Path, tmp_path: Path) -> None:
-    harsh = ["--flops", "0.4", "--recycle", "none", "--criterion", "random", "--max-drop", "0.1"]
+    harsh = ["--flops", "0.4", "--recycle", "none", "--criterion", "random", "--max-drop", "0.1", "--method", "u8u8,s8s8"]
     done = gleanet("shrink", trained / "model.gleanet", "--data", "digits", *harsh, "--out", tmp_path / "run")
     assert done.returncode == 3, done.stderr
     assert "--max-drop" in done.stdout

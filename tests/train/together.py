@@ -20,7 +20,7 @@ from gleanet.core.records import Preprocess
 from gleanet.prune import FCR
 from gleanet.train import Recipe, fit
 from gleanet.train.distributed import connect
-from gleanet.train.rangetest import _sweep
+from gleanet.train.rangetest import sweep
 from gleanet.train.syncnorm import shared_statistics
 from gleanet.train.team import Team
 from tests.train.tiny import images, net
@@ -116,7 +116,7 @@ def everything(team: Team) -> Found:
     return {
         "train": train(team),
         "norms": norms(team.rank, team.size),
-        "range test": _sweep(Double(1), images(97), RECIPE, PIXELS, 0, Double(2), team, SILENT),
+        "range test": sweep(Double(1), images(97), RECIPE, preprocess=PIXELS, seed=0, teacher=Double(2), team=team, progress=SILENT),
         **{name: prune(team, options) for name, options in PRUNING.items()},
     }
 
