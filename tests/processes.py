@@ -1,7 +1,6 @@
 """Real processes in tests: waiting for what they do, and seeing that none is left."""
 
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -30,11 +29,6 @@ def gone(pid: int, tries: int = 1000) -> bool:
 def none_left(mark: str) -> bool:
     """Whether all processes end that have this text in their command line or in a variable, as all that those have started."""
     return _soon(lambda: not _marked(mark), 1000)
-
-
-def listen_to_ctrl_c() -> None:
-    """For ``preexec_fn``: a shell that runs the tests in the background has its children ignore Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _soon(seen: Callable[[], bool], tries: int) -> bool:

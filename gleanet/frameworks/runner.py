@@ -158,10 +158,10 @@ class _Comparison:
         self.run = replace(
             run, data={"title": batches.title, "margin": spec.margin(spec.forward(self.reference.initial, self.reference.x))}
         )
-        self.save("running")
 
     def prepare(self) -> None:
-        """Write what adapters read; again where the run is resumed, because a killed process may have left half of it."""
+        """Write the record, and what adapters read; again where the run is resumed, because a killed process may have left half of it."""
+        self.save("running")
         self.files = self.reference.write(self.folder.folder / "work")
 
     def check_all(self) -> None:

@@ -63,12 +63,17 @@ def test_at_the_limit_it_ends_with_all_that_it_started(row: Row, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "waiting", ["time.sleep(600)", "ctypes.PyDLL(None).sleep(600)"], ids=["in Python", "in native code that lets no thread run"]
+    ("before", "waiting"),
+    [
+        pytest.param("", "time.sleep(600)", id="in Python"),
+        pytest.param("", "ctypes.PyDLL(None).sleep(600)", id="in native code that lets no thread run"),
+        pytest.param("import fcntl\ndel fcntl.F_SETSIG\n", "time.sleep(600)", id="as where the kernel does not do it"),
+    ],
 )
-def test_where_we_are_killed_it_ends_with_all_that_it_started(row: Row, tmp_path: Path, waiting: str) -> None:
+def test_where_we_are_killed_it_ends_with_all_that_it_started(row: Row, tmp_path: Path, before: str, waiting: str) -> None:
     note = tmp_path / "pids"
     script = (
-        f"{BEGINNING}import harness\n"
+        f"{BEGINNING}{before}import harness\n"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
         f"open({str(note)!r} + '.part', 'w').write(f'{{os.getpid()}} {{child.pid}}')\n"
         f"os.replace({str(note)!r} + '.part', {str(note)!r})\n"
