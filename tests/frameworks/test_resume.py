@@ -54,10 +54,12 @@ def has_folder(folder: Path, process: "subprocess.Popen[str]") -> bool:
     return folder.exists()
 
 
-def in_a(task: str) -> Seen:
-    """Whether an adapter of the command is at this task."""
+def in_a(task: str, done: int = 0) -> Seen:
+    """Whether an adapter of the command is at this task, and so many rows have been through one already."""
 
     def seen(folder: Path, process: "subprocess.Popen[str]") -> bool:
+        if sum(entry.status == "ok" if task == "check" else bool(entry.rounds) for entry in entries(folder)) < done:
+            return False
         try:
             words = [word for child in psutil.Process(process.pid).children() for word in child.cmdline()]
         except psutil.NoSuchProcess:
@@ -92,7 +94,8 @@ def entries(folder: Path) -> tuple[Entry, ...]:
 def assert_kept(before: Entry, folder: Path) -> None:
     """What was checked is not checked again, and what was measured stays."""
     (after,) = [entry for entry in entries(folder) if (entry.name, entry.mode) == (before.name, before.mode)]
-    assert after.check == before.check or before.check is None
+    if before.status == "ok":
+        assert (after.check, after.cold_s) == (before.check, before.cold_s)
     assert after.rounds[: len(before.rounds)] == before.rounds
 
 
@@ -144,8 +147,8 @@ def test_killed_in_every_part_it_ends_with_the_same_record(tmp_path: Path, whole
     """While it starts, in the checks, in the rounds, and while it tidies up; one run after the other until it may finish."""
     folder, chance = tmp_path / "run", random.Random(0)
     kill(folder, has_folder, chance.uniform(0, 0.5))
-    for moment in ("check", "check", "time", "time"):
-        kill(folder, in_a(moment), chance.uniform(0, 2))
+    for moment in (in_a("check"), in_a("check", done=1), in_a("time"), in_a("time", done=2)):
+        kill(folder, moment, chance.uniform(0, 1))
     filled = folder / "work" / "onnxruntime-default" / "cache" / "compiled"
     filled.mkdir(parents=True)
     for index in range(LARGE):
@@ -174,7 +177,7 @@ def test_killed_at_random_moments_it_ends_with_the_same_record(tmp_path: Path, w
         _, errors = process.communicate(timeout=60)
         assert process.returncode in (0, -signal.SIGKILL), errors
         assert none_left(str(folder))
-    assert hits >= 2
+    assert hits
     finish(folder)
     assert what_never_changes(folder) == whole
 
