@@ -80,7 +80,7 @@ class Entry:
     """One row of the comparison: a framework in one of its modes.
 
     Attributes:
-        status: ok, wrong, failed, not installed, or waiting.
+        status: ok, wrong, failed, not installed, or waiting; waiting with a check: that of float32, which float64 is to decide about.
         reason: why it is not ok.
         max_relative_gradient_error: ``check.gradient_error``, where scripts look for it.
         cold_s: import, build and first step (or inference) with no compiled code left from earlier.

@@ -56,8 +56,11 @@ def run_adapter(framework: Framework, state: State, job: Mapping[str, Any], limi
 
 
 def _wait(command: list[str], output: int, variables: dict[str, str], seconds: float) -> int | None:
-    """Exit code of the command; None when it was killed at the limit. Whatever it started ends with it."""
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=variables, start_new_session=True)
+    """Exit code of the command; None when it was killed at the limit. Whatever it started ends with it, and all of them with us.
+
+    We hold the other end of its standard input and write nothing: where we are killed it closes, which ends them (``harness.py``).
+    """
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, env=variables, start_new_session=True)
     try:
         return process.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -75,7 +78,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
             process.poll()
     else:
         process.kill()
-    process.wait()
+    process.communicate()
 
 
 def _variables(framework: Framework, dtype: str, threads: int, work: Path) -> dict[str, str]:

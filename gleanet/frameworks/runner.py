@@ -4,7 +4,7 @@ import os
 import shutil
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -116,16 +116,17 @@ def compare(
         )
         work = _Comparison(settings, wanted, batches, folder, replace(run, status="running"), progress)
         try:
+            work.prepare()
             work.check_all()
             work.time_all()
+            work.tidy()
+            return work.save("done")
         except KeyboardInterrupt as stop:
             work.save("interrupted")
             raise Interrupted(f"interrupted: go on with gleanet {COMMAND} --resume {folder.folder}") from stop
         except BaseException:
             work.save("failed")
             raise
-        work.tidy()
-        return work.save("done")
 
 
 def _earlier(resume: str) -> Run:
@@ -153,19 +154,24 @@ class _Comparison:
         self.limits = Limits(settings.threads, settings.limit)
         self.begun, self.spent = time.monotonic(), run.seconds
         self.reference = Reference(batches)
-        self.files = self.reference.write(folder.folder / "work")
+        self.files: dict[str, Any] = {}
         self.run = replace(
             run, data={"title": batches.title, "margin": spec.margin(spec.forward(self.reference.initial, self.reference.x))}
         )
+
+    def prepare(self) -> None:
+        """Write the record, and what adapters read; again where the run is resumed, because a killed process may have left half of it."""
         self.save("running")
+        self.files = self.reference.write(self.folder.folder / "work")
 
     def check_all(self) -> None:
         """Check every row that is not settled yet."""
         waiting = [(framework, mode) for framework, mode in self.rows if self._status(framework, mode) not in ("ok", "wrong")]
         with self.progress.task("Check", len(waiting), "rows") as advance:
             for framework, mode in waiting:
-                self.entries[framework.name, mode] = self._checked(framework, mode)
-                self.save("running")
+                for entry in self._checked(framework, mode):
+                    self.entries[framework.name, mode] = entry
+                    self.save("running")
                 advance(1)
 
     def time_all(self) -> None:
@@ -229,32 +235,38 @@ class _Comparison:
         }
         return run_adapter(framework, self.states[framework.name], job, self.limits, work)
 
-    def _checked(self, framework: Framework, mode: str) -> Entry:
+    def _checked(self, framework: Framework, mode: str) -> Iterator[Entry]:
+        """The row after each of the processes that check it: waiting, with a check, where float64 is to be asked too."""
         blank, found = _blank(framework, mode), self.states[framework.name]
         if found.python is None:
-            return replace(blank, status="not installed", reason=found.reason)
+            yield replace(blank, status="not installed", reason=found.reason)
+            return
         if self.settings.device not in framework.devices:
-            return replace(blank, status="failed", reason=f"its package here computes on {' and '.join(framework.devices)} alone")
+            yield replace(blank, status="failed", reason=f"its package here computes on {' and '.join(framework.devices)} alone")
+            return
         arrays = self.folder.folder / "work" / f"{framework.name}-{mode}" / "arrays.npz"
-        shutil.rmtree(arrays.parent / "cache", ignore_errors=True)
         try:
-            length = code_length(framework.script.read_text(encoding="utf-8"), mode)
-            answer = self._ask(framework, mode, "check")
-            check = judge(self.reference, answer, arrays, "float32")
+            entry = self.entries.get((framework.name, mode), blank)
+            check = entry.check if entry.status == "waiting" else None
+            if check is None:
+                entry, check = self._in_float32(framework, mode, arrays)
+                yield entry
             if framework.trains and (check.verdict != "right" or (check.loss_drift or 0.0) > DRIFT):
                 check = self._in_float64(framework, mode, arrays, check)
         except FrameworkError as error:
-            return replace(blank, status="failed", reason=str(error))
-        return replace(
-            _described(blank, found, answer),
-            status="ok" if check.verdict == "right" else "wrong",
-            reason="" if check.verdict == "right" else check.verdict,
-            max_relative_gradient_error=check.gradient_error,
-            check=check,
-            lines=length.lines,
-            tokens=length.tokens,
-            cold_s=answer["import_s"] + answer["build_s"] + answer["first_s"],
-        )
+            yield replace(blank, status="failed", reason=str(error))
+            return
+        yield _judged(entry, check)
+
+    def _in_float32(self, framework: Framework, mode: str, arrays: Path) -> tuple[Entry, Check]:
+        """What float32 is, and the row with it, still waiting; with no compiled code left from earlier."""
+        shutil.rmtree(arrays.parent / "cache", ignore_errors=True)
+        length = code_length(framework.script.read_text(encoding="utf-8"), mode)
+        answer = self._ask(framework, mode, "check")
+        check = judge(self.reference, answer, arrays, "float32")
+        entry = _described(_blank(framework, mode), self.states[framework.name], answer)
+        cold = answer["import_s"] + answer["build_s"] + answer["first_s"]
+        return replace(entry, check=check, lines=length.lines, tokens=length.tokens, cold_s=cold), check
 
     def _in_float64(self, framework: Framework, mode: str, arrays: Path, first: Check) -> Check:
         """Where float32 disagrees or drifts, float64 tells whether rounding decided about a tie, or the framework is wrong."""
@@ -285,6 +297,16 @@ def _blank(framework: Framework, mode: str) -> Entry:
 
 def _described(entry: Entry, found: State, answer: dict[str, Any]) -> Entry:
     return replace(entry, version=answer["version"], python=answer["python"], bytes=found.bytes)
+
+
+def _judged(entry: Entry, check: Check) -> Entry:
+    return replace(
+        entry,
+        status="ok" if check.verdict == "right" else "wrong",
+        reason="" if check.verdict == "right" else check.verdict,
+        max_relative_gradient_error=check.gradient_error,
+        check=check,
+    )
 
 
 def _calls(answer: dict[str, Any]) -> Calls:

@@ -1,10 +1,6 @@
 """The real command with the real PyTorch adapter, and rows of our own that are wrong or broken."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,29 +62,6 @@ def test_a_finished_run_has_nothing_left_to_do(done: tuple[Path, dict[str, Any]]
     again = gleanet("frameworks", "run", "--resume", folder, "--json")
     assert again.returncode == 0, again.stderr
     assert json.loads(again.stdout)["frameworks"] == printed["frameworks"]
-
-
-@pytest.mark.slow
-def test_interrupted_and_resumed(tmp_path: Path) -> None:
-    folder = tmp_path / "run"
-    command = [sys.executable, "-m", "gleanet", "frameworks", "run", "pytorch:eager", *QUICK, "--rounds", "3", "--out", str(folder)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    for _ in range(600):
-        if (folder / "run.json").is_file() and [entry for entry in entries_of(store.find(folder).read()) if entry.rounds]:
-            break
-        time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    errors = process.communicate(timeout=60)[1]
-    assert process.returncode == 130, errors
-    assert f"--resume {folder}" in errors.splitlines()[-1]
-    halfway = store.find(folder).read()
-    assert halfway.status == "interrupted"
-    (before,) = entries_of(halfway)
-    after = compare(resume=str(folder))
-    (row,) = entries_of(after)
-    assert (after.status, len(row.rounds)) == ("done", 3)
-    assert row.rounds[: len(before.rounds)] == before.rounds, "what was measured stays"
-    assert row.check == before.check
 
 
 def test_what_is_wrong_crashed_or_broken_is_a_row_and_not_timed(row: Row, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,17 +1,29 @@
 """Adapters that crash, hang, or answer nothing: each a reason in one line, and nothing left running."""
 
 import json
-import time
+import subprocess
+import sys
 from pathlib import Path
 
-import psutil  # type: ignore[import-untyped]
 import pytest
 
+from gleanet.frameworks.catalogue import ADAPTERS
 from gleanet.frameworks.environments import state
 from gleanet.frameworks.process import AdapterError, Limits, run_adapter
 from tests.frameworks.conftest import Row
+from tests.processes import gone, wait_for
 
 JOB = {"dtype": "float32"}
+STARTER = """
+import sys
+from pathlib import Path
+from gleanet.frameworks.catalogue import Framework
+from gleanet.frameworks.environments import State
+from gleanet.frameworks.process import Limits, run_adapter
+mine = Framework("mine", "Mine", "numpy", (), (), sys.argv[1])
+run_adapter(mine, State("here", Path(sys.executable)), {"dtype": "float32"}, Limits(1, 600.0), Path(sys.argv[2]))
+"""
+BEGINNING = f"import ctypes, os, subprocess, sys, time\nsys.path.insert(0, {str(ADAPTERS)!r})\n"
 
 
 def reason(row: Row, tmp_path: Path, script: str, seconds: float = 30.0) -> str:
@@ -47,13 +59,57 @@ def test_at_the_limit_it_ends_with_all_that_it_started(row: Row, tmp_path: Path)
         "time.sleep(600)\n"
     )
     assert reason(row, tmp_path, script, seconds=3.0).startswith("killed at the limit of 3 s")
-    child = int(note.read_text())
-    for _ in range(100):
-        if not psutil.pid_exists(child) or psutil.Process(child).status() == psutil.STATUS_ZOMBIE:
-            break
-        time.sleep(0.05)
-    else:
-        pytest.fail("the child lives on")
+    assert gone(int(note.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("before", "waiting"),
+    [
+        pytest.param("", "time.sleep(600)", id="in Python"),
+        pytest.param("", "ctypes.PyDLL(None).sleep(600)", id="in native code that lets no thread run"),
+        pytest.param("import fcntl\ndel fcntl.F_SETSIG\n", "time.sleep(600)", id="as where the kernel does not do it"),
+    ],
+)
+def test_where_we_are_killed_it_ends_with_all_that_it_started(row: Row, tmp_path: Path, before: str, waiting: str) -> None:
+    note = tmp_path / "pids"
+    script = (
+        f"{BEGINNING}{before}import harness\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])\n"
+        f"open({str(note)!r} + '.part', 'w').write(f'{{os.getpid()}} {{child.pid}}')\n"
+        f"os.replace({str(note)!r} + '.part', {str(note)!r})\n"
+        f"{waiting}\n"
+    )
+    kill_starter(row(script).script, note, tmp_path)
+    assert all(gone(int(pid)) for pid in note.read_text().split())
+
+
+def test_where_we_are_killed_while_it_starts_it_ends_too(row: Row, tmp_path: Path) -> None:
+    """Before it has read its job and could know of us."""
+    note, go = tmp_path / "pid", tmp_path / "go"
+    script = (
+        f"{BEGINNING}open({str(note)!r} + '.part', 'w').write(str(os.getpid()))\n"
+        f"os.replace({str(note)!r} + '.part', {str(note)!r})\n"
+        f"while not os.path.exists({str(go)!r}):\n    time.sleep(0.01)\n"
+        "import harness\n"
+        "time.sleep(600)\n"
+    )
+    kill_starter(row(script).script, note, tmp_path)
+    assert not gone(int(note.read_text()), tries=1)
+    go.touch()
+    assert gone(int(note.read_text()))
+
+
+def kill_starter(script: Path, note: Path, tmp_path: Path) -> None:
+    """Start a process that runs the adapter, and kill that process as soon as the adapter has written its note."""
+    starter = subprocess.Popen([sys.executable, "-c", STARTER, str(script), str(tmp_path / "work")])
+    wait_for(note.exists, starter)
+    starter.kill()
+    starter.wait()
+
+
+def test_whoever_reads_its_standard_input_finds_the_end(row: Row, tmp_path: Path) -> None:
+    script = f"{BEGINNING}import harness\nsubprocess.run(['cat'])\nraise RuntimeError('read to the end')\n"
+    assert reason(row, tmp_path, script).startswith("RuntimeError: read to the end")
 
 
 def test_it_gets_its_threads_its_variables_and_its_cores(row: Row, tmp_path: Path) -> None:

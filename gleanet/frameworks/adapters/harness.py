@@ -16,18 +16,53 @@ The answer goes to a file, because frameworks write to standard output whatever 
 """
 
 import contextlib
-import ctypes
 import gc
 import json
 import os
+import select
 import signal
 import sys
+import threading
 import time
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+
+def _die_with_whoever_started_us():
+    """A comparison that is killed leaves nothing behind: no adapter, and no compiler or worker that an adapter has started.
+
+    It holds the other end of our standard input and writes nothing. When it ends, however it ends, the input closes. On Linux the kernel
+    itself then kills our group: no interpreter that native code keeps waiting is needed for that. Elsewhere a thread does it.
+    """
+    if not hasattr(os, "getsid") or os.getsid(0) != os.getpid():
+        return  # started by hand: the group is not our own
+    line = os.dup(0)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # whoever reads standard input finds its end, and does not wait
+    try:
+        fcntl.fcntl(line, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(line, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(line, fcntl.F_SETFL, fcntl.fcntl(line, fcntl.F_GETFL) | os.O_ASYNC)
+    except (AttributeError, OSError):  # another system than Linux
+        threading.Thread(target=_watch, args=(line,), daemon=True).start()
+        return
+    closed = select.poll()
+    closed.register(line, 0)
+    if closed.poll(0):  # it ended before we came here
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _watch(line):
+    while os.read(line, 1):
+        continue
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
 
 with open(sys.argv[1]) as _file:
     _JOB = json.load(_file)
-if sys.platform.startswith("linux"):
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG: a comparison that is killed leaves no adapter behind
+_die_with_whoever_started_us()
 if hasattr(os, "sched_setaffinity"):
     os.sched_setaffinity(0, _JOB["cores"])
 
