@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from gleanet.core.errors import BadInput
+from gleanet.core.errors import BadInput, DataError
 from gleanet.web import OrtWeb, find_ort
+from tests.onnxruntime_cpp import lay_out
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-quic", "--no-first-run", "--disable-background-networking"]
@@ -53,3 +54,16 @@ def ort_web() -> OrtWeb:
         return find_ort()
     except BadInput as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def ort_cpp(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ONNX Runtime's true C++ headers and library, in ``include`` and ``lib``, where a compiler is here and they can be had."""
+    if shutil.which("g++") is None:
+        pytest.skip("needs g++")
+    folder = tmp_path_factory.mktemp("onnxruntime")
+    try:
+        lay_out(folder)
+    except (DataError, FileNotFoundError) as error:
+        pytest.skip(f"ONNX Runtime's C++ headers or its library are not to be had: {error}")
+    return folder

@@ -3,6 +3,7 @@
 A log is a listener beside the run: what cannot be told is said once, and the work goes on without it.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +19,8 @@ from gleanet.report import model_card
 EXPERIMENT = "gleanet"
 _FILES = ("report.html", "README.md", "run.json")
 _LONGEST = 500  # characters of a parameter's value that every MLflow server takes
+_DATABASE = re.compile(r"(sqlite|postgresql|mysql|mssql)(\+\w+)?:")  # the addresses that MLflow opens through SQLAlchemy, itself
+_FOR_DATABASES = ("sqlalchemy", "alembic")  # mlflow-skinny brings neither
 
 
 class Log(Protocol):
@@ -56,6 +59,8 @@ class _MLflow:
     def __init__(self, uri: str) -> None:
         from mlflow.tracking import MlflowClient  # takes seconds
 
+        # Of itself it tries for minutes, in silence: a run must not wait so long for a server that is gone, nor a user for a wrong address.
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
         self._client: Any = MlflowClient(tracking_uri=uri)
         experiment = self._client.get_experiment_by_name(EXPERIMENT)
         known = experiment.experiment_id if experiment else self._client.create_experiment(EXPERIMENT)
@@ -174,6 +179,9 @@ def _open(spec: str) -> Log:
     package, make = _KINDS[kind]
     if find_spec(package) is None:
         raise SettingsError(f"--log {kind} needs a package that is not installed: pip install 'gleanet[{kind}]'")
+    missing = [name for name in _FOR_DATABASES if kind == "mlflow" and _DATABASE.match(where) and find_spec(name) is None]
+    if missing:
+        raise SettingsError(f"--log {spec} is a database, for which mlflow-skinny needs more: pip install {' '.join(missing)}")
     try:
         return make(where)
     except Exception as error:  # whatever the library raises on a wrong address or a folder that cannot be written

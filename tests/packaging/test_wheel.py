@@ -1,6 +1,7 @@
 """The wheel is whole: every file is in it, it installs clean, and its command works from anywhere without the source tree."""
 
 import os
+import shutil
 import subprocess
 import sys
 import sysconfig
@@ -72,3 +73,30 @@ def test_the_demo_works_as_pipx_run_would_run_it(installed: Path, tmp_path: Path
     assert "quantized" in shown
     left = {path.name for path in (tmp_path / "runs/demo").iterdir()}
     assert {"model.int8.onnx", "model.gleanet", "report.html", "README.md", "run.json"} <= left
+
+
+@pytest.fixture
+def pipx(tmp_path: Path) -> Path:
+    """The command, in an environment of its own."""
+    if not os.environ.get("GLEANET_PIPX"):
+        pytest.skip("downloads all that gleanet needs, 1.6 GB at the least: set GLEANET_PIPX=1 to run it")
+    try:
+        run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "pipx", cwd=tmp_path)
+        run(sys.executable, "-m", "pip", "--python", tmp_path / "pipx/bin/python", "install", "pipx", cwd=tmp_path)
+    except AssertionError as error:
+        pytest.skip(f"pipx cannot be installed: {str(error).splitlines()[-1]}")
+    return tmp_path / "pipx/bin/pipx"
+
+
+def test_pipx_runs_the_demo_of_the_wheel(pipx: Path, built: dict[str, Path], tmp_path: Path) -> None:
+    where = {"PIPX_HOME": str(tmp_path / "home"), "PIPX_DEFAULT_PYTHON": sys.executable, "PIP_CONSTRAINT": str(ROOT / "constraints.txt")}
+    words = [pipx, "run", "--spec", built["whl"], "gleanet"]
+    try:
+        assert "quantized" in run(*words, "demo", "--epochs", "1", "--recovery", "0", cwd=tmp_path, **where)
+        assert (tmp_path / "runs/demo/report.html").is_file()
+        refused = [str(word) for word in (*words, "shrink", "no_such_network", "--data", "digits")]
+        done = subprocess.run(refused, cwd=tmp_path, env={**os.environ, **where}, capture_output=True, text=True, timeout=100, check=False)
+        assert done.returncode == 2
+        assert "gleanet: unknown network 'no_such_network'" in done.stderr
+    finally:
+        shutil.rmtree(tmp_path / "home", ignore_errors=True)

@@ -1,11 +1,17 @@
 """What TensorBoard and MLflow are told is what the run's record says, read back with their own readers."""
 
+import importlib
 import math
+import socket
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
+from gleanet.cli.app import main
 from gleanet.core.errors import SettingsError
 from gleanet.core.progress import SILENT
 from gleanet.core.records import CurvePoint, Preprocess
@@ -116,3 +122,49 @@ def test_a_second_log_that_cannot_be_opened_ends_the_first(client: Any, tmp_path
         pass
     (told,) = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
     assert told.info.status == "FAILED"
+
+
+@pytest.mark.parametrize("absent", [("sqlalchemy",), ("sqlalchemy", "alembic")])
+def test_a_database_that_mlflow_cannot_open_is_refused_before_anything_is_written(
+    absent: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mlflow")
+    for name in ("sqlalchemy", "alembic"):
+        monkeypatch.setitem(sys.modules, name, None if name in absent else ModuleType(name))  # None: as if it were not installed
+        if name not in absent:
+            monkeypatch.setattr(sys.modules[name], "__spec__", ModuleSpec(name, None))
+    monkeypatch.chdir(tmp_path)
+    spec = f"mlflow:sqlite:///{tmp_path / 'mlflow.db'}"
+    assert main(["train", "resnet8", "--data", "digits", "--epochs", "1", "--out", "run", "--log", spec]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert shown.err == f"gleanet: --log {spec} is a database, for which mlflow-skinny needs more: pip install {' '.join(absent)}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.filterwarnings("ignore")  # those of the migrations that make the database
+def test_a_database_has_the_curve_and_the_status(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("mlflow", "sqlalchemy", "alembic"):
+        pytest.importorskip(name)
+    monkeypatch.chdir(tmp_path)
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    with logged([f"mlflow:{uri}"], SILENT) as listening:
+        for point in POINTS:
+            listening.point("Train", point)
+        listening.finished(example_run())
+    client = importlib.import_module("mlflow.tracking").MlflowClient(tracking_uri=uri)
+    (told,) = client.search_runs([client.get_experiment_by_name(EXPERIMENT).experiment_id])
+    assert told.info.status == "FINISHED"
+    history = client.get_metric_history(told.info.run_id, "Train/loss")
+    assert [(metric.step, metric.value) for metric in history] == [(10, 2.0), (20, 1.0)]
+
+
+@pytest.mark.slow
+def test_a_server_that_is_not_there_is_one_line() -> None:
+    pytest.importorskip("mlflow")
+    with socket.socket() as taken:  # bound, never listening: nobody else takes the port, and nobody answers
+        taken.bind(("127.0.0.1", 0))
+        spec = f"mlflow:http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(SettingsError, match="cannot be opened") as refused, logged([spec], SILENT):
+            pass
+    assert "\n" not in str(refused.value)

@@ -1,6 +1,7 @@
 """The code on the page is run, as it stands, in an empty folder with the run's files and a photo: it says what we say."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from gleanet.core.errors import DataError
 from gleanet.core.records import Interface, Preprocess
 from gleanet.data import to_input
 from gleanet.export import reform_file
@@ -24,6 +26,8 @@ from gleanet.nn import architecture_of, build, set_architecture
 from gleanet.nn import save as save_checkpoint
 from gleanet.report.usage import snippets
 from gleanet.web import OrtWeb
+from tests.onnxruntime_cpp import link_library
+from tests.onnxruntime_cs import ASSEMBLY, build_assembly
 from tests.tiny_onnx import convnet, save
 
 CLASSES = tuple(f"class {index}" for index in range(10))
@@ -58,6 +62,19 @@ struct Session {
   Session(const Env&, const char*, const SessionOptions&);
   Outputs Run(const RunOptions&, const char* const*, const Value*, std::size_t, const char* const*, std::size_t);
 };
+}
+"""
+
+MAIN_CS = """
+using System;
+using System.IO;
+static class Program
+{
+    static void Main(string[] files)
+    {
+        using (var classifier = new Classifier())
+            foreach (var file in files) Console.WriteLine(Classifier.Classes[classifier.Classify(File.ReadAllBytes(file))]);
+    }
 }
 """
 
@@ -189,7 +206,7 @@ def odd_interfaces(file: Path) -> tuple[Interface, ...]:
 
 
 def test_c_plus_plus_compiles(lively: Path, tmp_path: Path) -> None:
-    """Against declarations that stand in for ONNX Runtime's header, which is not at hand: all but its names is checked."""
+    """Against declarations that stand in for ONNX Runtime's header, which has to be downloaded: all but its names is checked."""
     compiler = shutil.which("g++") or shutil.which("clang++")
     if compiler is None:
         pytest.skip("needs a C++ compiler")
@@ -201,13 +218,102 @@ def test_c_plus_plus_compiles(lively: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_c_plus_plus_says_what_we_say(ort_cpp: Path, lively: Path, tmp_path: Path, form: dict[str, Any]) -> None:
+    """Compiled as its first line says, with the true header and library."""
+    file = tmp_path / "model.int8.onnx"
+    reform_file(lively, file, **(form or {"batch": 1}))
+    code = code_of(read_interface(file), "C++, ONNX Runtime")
+    gives_class = form.get("output") == "argmax"
+    more = "std::cout << best;" if gives_class else 'for (std::size_t i = 0; i < count; ++i) std::cout << scores[i] << " ";'
+    (tmp_path / "classify.cpp").write_text(f"{code.rstrip().removesuffix('}')}{more}\n}}\n")
+    command = code.splitlines()[0].removeprefix("// ").split()
+    strict = [
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-isystem",
+        str(ort_cpp / "include"),
+        "-L",
+        str(ort_cpp / "lib"),
+        f"-Wl,-rpath,{ort_cpp / 'lib'}",
+    ]
+    built = subprocess.run([*command, *strict], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False)
+    assert built.returncode == 0, built.stderr
+    for index, pixels in enumerate(pictures(tmp_path)):
+        Image.open(tmp_path / f"photo{index}.png").save(tmp_path / "image.ppm")
+        done = subprocess.run(["./classify", "image.ppm"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr
+        wanted = predict(lively, pixels[None])[0]
+        word, answer = done.stdout.strip().split("\n")
+        assert word == CLASSES[int(wanted.argmax())]
+        if gives_class:
+            assert int(answer) == wanted.argmax()
+        else:
+            scores = np.exp(wanted - wanted.max()) / np.exp(wanted - wanted.max()).sum() if form.get("output") else wanted
+            assert np.allclose([float(score) for score in answer.split()], scores, atol=1e-4)
+    (tmp_path / "image.ppm").write_bytes((tmp_path / "image.ppm").read_bytes()[:-1])
+    cut = subprocess.run(["./classify", "image.ppm"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert (cut.returncode, cut.stdout, cut.stderr) == (2, "", "give a binary PPM of 16 x 16 pixels\n")
+
+
 def test_c_sharp_is_whole(lively: Path) -> None:
-    """No compiler is at hand: at least every bracket is closed and no template is left."""
+    """Where no compiler is at hand: at least every bracket is closed and no template is left."""
     for interface in odd_interfaces(lively):
         bare = re.sub(r'"(?:[^"\\]|\\.)*"', "", code_of(interface, "C#, ONNX Runtime"))
         for opening, closing in ("()", "[]", "{}"):
             assert bare.count(opening) == bare.count(closing)
         assert "{%" not in bare
+
+
+@pytest.fixture(scope="module")
+def ort_cs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with ONNX Runtime's C# interface and its library, where Mono is here and they can be had."""
+    if shutil.which("mcs") is None or shutil.which("mono") is None:
+        pytest.skip("needs mcs and mono (Debian: apt install mono-mcs)")
+    folder = tmp_path_factory.mktemp("onnxruntime_cs")
+    try:
+        link_library(folder / "lib")
+        build_assembly(folder)
+    except (DataError, FileNotFoundError) as error:
+        pytest.skip(f"ONNX Runtime's C# sources or its library are not to be had: {error}")
+    return folder
+
+
+@pytest.mark.slow
+def test_c_sharp_compiles(ort_cs: Path, lively: Path, tmp_path: Path) -> None:
+    for interface in odd_interfaces(lively):
+        (tmp_path / "classify.cs").write_text(code_of(interface, "C#, ONNX Runtime"))
+        words = ["mcs", "-warnaserror", "-target:library", f"-reference:{ort_cs / ASSEMBLY}", "classify.cs"]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", FORMS, ids=str)
+def test_c_sharp_says_what_we_say(ort_cs: Path, lively: Path, tmp_path: Path, form: dict[str, Any]) -> None:
+    file = tmp_path / "model.int8.onnx"
+    reform_file(lively, file, **(form or {"batch": 1}))
+    code = code_of(read_interface(file), "C#, ONNX Runtime")
+    (tmp_path / "classify.cs").write_text(code.replace("return Array", 'Console.Error.WriteLine(string.Join(" ", scores)); return Array'))
+    (tmp_path / "main.cs").write_text(MAIN_CS)
+    words = ["mcs", "-warnaserror", f"-reference:{ort_cs / ASSEMBLY}", "classify.cs", "main.cs", "-out:classify.exe"]
+    built = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert built.returncode == 0, built.stderr
+    images = pictures(tmp_path)
+    for index, pixels in enumerate(images):
+        (tmp_path / f"{index}.raw").write_bytes(pixels.transpose(1, 2, 0).tobytes())
+    found = {**os.environ, "MONO_PATH": str(ort_cs), "LD_LIBRARY_PATH": str(ort_cs / "lib")}
+    command = ["mono", "classify.exe", *(f"{index}.raw" for index in range(len(images)))]
+    done = subprocess.run(command, cwd=tmp_path, env=found, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    wanted = predict(lively, np.stack(images))
+    assert done.stdout.split("\n")[:-1] == [CLASSES[best] for best in wanted.argmax(axis=1)]
+    if form.get("output") != "argmax":
+        answers = [[float(score) for score in line.split()] for line in done.stderr.strip().split("\n")]
+        probabilities = np.exp(wanted) / np.exp(wanted).sum(axis=1, keepdims=True)
+        assert np.allclose([scores[:10] for scores in answers], probabilities if form.get("output") else wanted, atol=1e-4)
 
 
 def test_a_run_that_does_not_say_how_its_file_is_called_has_no_code() -> None:
