@@ -38,6 +38,7 @@ PIXELS, EXAMPLE = Preprocess(), torch.zeros(1, 3, 32, 32)
 # one-shot, then recovery; what prune() is told beside the budget
 BEFORE: dict[str, dict[str, Any]] = {
     "residual-features": {"criterion": "residual", "allocation": "global", "recycle": "features"},
+    "local_residual-features": {"criterion": "local_residual", "allocation": "global", "recycle": "features"},
     "residual-plain": {"criterion": "residual", "allocation": "global", "recycle": "none"},
     "l2": {"criterion": "l2", "allocation": "uniform", "recycle": "none"},
     "l2-features": {"criterion": "l2", "allocation": "uniform", "recycle": "features"},

@@ -50,7 +50,7 @@ def replaced(changes: Changes) -> Iterator[None]:
         yield
 
 
-PLAIN_SCORES: Changes = {(PLAN, "OBSERVING"): {**PLAN.OBSERVING, "residual": residual_scores}}
+PLAIN_SCORES: Changes = {(PLAN, "OBSERVING"): {**PLAN.OBSERVING, "residual": residual_scores}}  # that is, "local_residual"
 ONE_SOLVE: Changes = {(RECYCLE, "_is_rectified"): lambda *_: False}
 STEPS: dict[str, Changes] = {
     "the default": {},

@@ -32,6 +32,9 @@ def texts() -> dict[str, str]:
     runs = [json.loads(file.read_text(encoding="utf-8")) for file in sorted((RESULTS / "pruning_recovery").glob("*.json"))]
     if runs:
         found["recovery"] = recovery(runs)
+    rates = RESULTS / "learning_rate.json"
+    if rates.is_file():
+        found["learning_rate"] = learning_rate(json.loads(rates.read_text(encoding="utf-8")))
     overhead = RESULTS / "fcr_overhead.json"
     if overhead.is_file():
         found["fcr_overhead"] = fcr_overhead(json.loads(overhead.read_text(encoding="utf-8")))
@@ -164,6 +167,23 @@ def _difference(ours: dict[int, Row], other: dict[int, Row]) -> str:
 def _hits(run: Row) -> NDArray[np.bool_]:
     packed = np.frombuffer(base64.b64decode(run["hits"]), dtype=np.uint8)
     return np.unpackbits(packed)[: run["data"]["test"]].astype(bool)
+
+
+def learning_rate(found: Row) -> str:
+    """Accuracy by peak learning rate, and the rates that the range test finds."""
+    settings, data, starts = found["settings"], found["data"], found["starts"]
+    rates = list(next(iter(starts.values()))["accuracy"])
+    lines = [f"| recovered from | {' | '.join(rates)} | the range test finds (3 seeds) |", "| --- |" + " --- |" * (len(rates) + 1)]
+    for name, part in starts.items():
+        teacher = f"as teacher with weight {part['distill']:g}" if part["distill"] else "no teacher"
+        cells = [f"{100 * part['accuracy'][rate]:.1f} %" for rate in rates]
+        found_rates = ", ".join(f"{rate:g}" for rate in part["range_test"].values())
+        lines.append(f"| {name}, {teacher} | {' | '.join(cells)} | {found_rates} |")
+    return "\n".join(lines) + (
+        f"\n\n{settings['network']} at {settings['flops']:.0%} of the MACs, {data['title']}, {data['test']:,} test images, of which "
+        f"differences below about half a point say nothing; {settings['epochs']:g} epochs, batch 128, seed {settings['seed']}. "
+        f"{_versions(found)}"
+    )
 
 
 def fcr_overhead(found: Row) -> str:

@@ -18,7 +18,7 @@ from typing import get_args
 from gleanet.core.settings import BOUNDS, Allocation, Recycle
 from gleanet.nn import ACTIVATIONS
 from gleanet.papers import Paper, papers
-from gleanet.prune import CRITERIA, residual
+from gleanet.prune import CRITERIA, residual, sensitivity
 from gleanet.prune.plan import COMPARABLE, OBSERVING
 from gleanet.quantize import METHODS, SHORTLIST
 from gleanet.quantize.methods import CALIBRATORS, TYPES, impossible
@@ -72,12 +72,12 @@ def names() -> dict[str, set[str]]:
 
 
 def criteria() -> str:
-    functions = {**CRITERIA, **OBSERVING}
+    functions, modules = {**CRITERIA, **OBSERVING}, {"local_residual": residual, "residual": sensitivity}
     rows = []
     for name in ADVICE["criterion"]:
         looks = "labelled images" if name == "taylor" else "images" if name in OBSERVING else "weights"
         across = "yes" if name in COMPARABLE else "no"
-        what = _summary(residual if name == "residual" else functions[name]).removeprefix("Criterion `residual`: ")
+        what = _summary(modules.get(name, functions[name])).removeprefix(f"Criterion `{name}`: ")
         rows.append((f"`{name}`", f"{what[0].upper()}{what[1:]}", looks, across, *ADVICE["criterion"][name], _paper("criterion", name)))
     return _table(("Criterion", "What it is", "Looks at", "Compares layers", "Use it", "Do not", "Paper"), rows)
 

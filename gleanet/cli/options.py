@@ -63,7 +63,7 @@ Bytes = Annotated[float | None, typer.Option(help="Budget: fraction of the 8-bit
 Latency = Annotated[float | None, typer.Option(help="Budget: fraction of the float latency to keep, as measured on this machine.")]
 Criterion = Annotated[
     str | None,
-    typer.Option(help="l1, l2, bn_scale, fpgm, taylor, activation, residual or random. Default: the best measured one."),
+    typer.Option(help="l1, l2, bn_scale, fpgm, taylor, activation, residual, local_residual or random. Default: the best measured one."),
 ]
 Allocation = Annotated[
     settings.Allocation | None,

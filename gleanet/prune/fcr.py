@@ -25,7 +25,7 @@ from gleanet.prune.gather import Gather
 from gleanet.prune.groups import Group, find_groups
 from gleanet.prune.importance import CRITERIA, Criterion, l2, scores
 from gleanet.prune.least_squares import image_batches
-from gleanet.prune.plan import OBSERVING, GroupPlan, Plan, described, make_plan
+from gleanet.prune.plan import OBSERVING, REFITTING, GroupPlan, Plan, described, make_plan
 from gleanet.prune.plan import plan as make_first_plan
 from gleanet.prune.recycle import recycle_features
 from gleanet.prune.trace import evaluating
@@ -56,10 +56,10 @@ class FCR:
         example_input: float [N, C, H, W].
         flops: fraction of the MACs to keep.
         total_steps: optimizer steps of the whole training.
-        criterion: as in :func:`gleanet.prune.plan.plan`; default "residual" for "features", else "l2". "residual" needs "features".
+        criterion: as in :func:`gleanet.prune.plan.plan`; default "residual" for "features", else "l2". Residuals need "features".
             For the others "taylor" and "activation" watch the loop's own batches between two rankings (until the first ranking, and for
             widths by "global", norms stand in).
-        allocation: "uniform" or "global"; default "global" for "residual", else "uniform".
+        allocation: "uniform" or "global"; default "global" for residuals, else "uniform".
         recycle: "features", "weights" or "none".
         images: for "features": how many to keep.
         start: for "features": part of ``total_steps`` that comes before the first kept image; 0 suits a network that is trained already.
@@ -303,8 +303,10 @@ def _check(
         raise SettingsError(f"unknown recycle {recycle!r}: FCR takes features, weights or none")
     if isinstance(criterion, str) and criterion not in (*CRITERIA, *OBSERVING):
         raise SettingsError(f"unknown criterion {criterion!r}: choose one of {', '.join((*CRITERIA, *OBSERVING))}")
-    if criterion == "residual" and recycle != "features":
-        raise SettingsError(f"criterion 'residual' does not go with recycle={recycle!r}, which ranks at every event: use features, or l2")
+    if criterion in REFITTING and recycle != "features":
+        raise SettingsError(
+            f"criterion {criterion!r} does not go with recycle={recycle!r}, which ranks at every event: use features, or l2"
+        )
     least = min(total_steps, images, 1 if interval is None else interval)
     if least < 1 or not 0 < phase <= 1 or strength < 0 or not 0 <= start < 1:
         raise SettingsError(

@@ -23,10 +23,17 @@ from gleanet.prune.keep import FORGET, Keep
 from gleanet.prune.latency import TimeModel, meet
 from gleanet.prune.observe import activation_scores, taylor_scores
 from gleanet.prune.quantity import fraction
+from gleanet.prune.residual import residual_scores
 from gleanet.prune.sensitivity import weighed_residual_scores
 
-OBSERVING = {"residual": weighed_residual_scores, "taylor": taylor_scores, "activation": activation_scores}  # criteria that look at images
-COMPARABLE = ("residual", "taylor")  # their scores are in one unit for all groups
+OBSERVING = {  # criteria that look at images
+    "residual": weighed_residual_scores,
+    "local_residual": residual_scores,
+    "taylor": taylor_scores,
+    "activation": activation_scores,
+}
+REFITTING = ("residual", "local_residual")  # they count on a refit of the next layers
+COMPARABLE = (*REFITTING, "taylor")  # their scores are in one unit for all groups
 
 
 @dataclass(frozen=True)
@@ -176,14 +183,14 @@ def plan(
             the 8-bit file (above 1: its bytes) or the time of the float network; met within 1 % of the whole, from below.
         table: what each width takes, from ``gleanet.latency_table``; for ``latency`` and allocation "latency".
         timed: measures a plan's network, as a fraction of the whole one's time: ``latency`` is then met within 5 % as measured.
-        criterion: a name (l1, l2, bn_scale, fpgm, random, residual, taylor, activation), or any callable from
+        criterion: a name (l1, l2, bn_scale, fpgm, random, residual, local_residual, taylor, activation), or any callable from
             :class:`~gleanet.prune.importance.GroupTensors` to scores [C]. Default: "residual" with calibration images, else "l2".
-        allocation: "uniform", "global" or "latency" (global by time). Default: "global" for "residual", whose scores are errors in one
+        allocation: "uniform", "global" or "latency" (global by time). Default: "global" for residuals, whose scores are errors in one
             unit, else "uniform".
         align, floor: kept widths are multiples of the first (4, 2, 1 where a group has too few channels), and at least this fraction.
         residual: also prune widths that pass through residual adds.
-        calibration: batches of images float [B, C, H, W], or (images, labels) pairs, for the last three of these; "taylor" uses labels.
-        seed: for "random" and for the sampling of positions in "residual".
+        calibration: batches of images float [B, C, H, W], or (images, labels) pairs, for the last four of these; "taylor" uses labels.
+        seed: for "random" and for the sampling of positions in residuals.
         grouping: the groups, when they are known already.
         progress, keep: for the criteria that look at images: told how far they are; what they had found before the process was killed.
 
@@ -221,7 +228,7 @@ def plan(
 def described(criterion: str | Criterion, allocation: Allocation | None) -> tuple[str, Allocation]:
     """The name of a criterion, and the allocation that goes with it where none is asked for."""
     name = criterion if isinstance(criterion, str) else getattr(criterion, "__name__", "custom")
-    return name, allocation or ("global" if name == "residual" else "uniform")
+    return name, allocation or ("global" if name in REFITTING else "uniform")
 
 
 def _best(ranked: Mapping[str, NDArray[np.float64]], widths: Mapping[str, int]) -> dict[str, tuple[int, ...]]:

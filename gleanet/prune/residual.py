@@ -1,4 +1,4 @@
-"""Criterion ``residual``: keep the channels that least squares can least do without (DESIGN 5.4).
+"""Criterion ``local_residual``: keep the channels that least squares can least do without (DESIGN 5.4).
 
 For the layer that consumes a group, removing channel g and refitting the others leaves the error
 
@@ -6,7 +6,8 @@ For the layer that consumes a group, removing channel g and refitting the others
 
 the group form of the optimal brain surgeon (B. Hassibi, D. Stork, NIPS 1992; E. Frantar et al., "Optimal Brain Compression", NeurIPS 2022).
 Channels are removed one at a time (of a wide layer a few at a time), the cheapest first, with W and P updated in closed form after
-each; the error at which a channel falls is its score. Errors are counted in units of the batch-norm output that follows.
+each; the error at which a channel falls is its score. Errors are counted where they arise, in units of the batch-norm output that
+follows; the criterion ``residual`` weighs them by what becomes of them at the network's outputs (``sensitivity.py``).
 """
 
 import math

@@ -1,11 +1,12 @@
-"""How much an error inside the network matters at its outputs: one factor for each group, measured.
+"""Criterion ``residual``: as ``local_residual``, weighed by how much an error of each group matters at the network's outputs.
 
-The criterion ``residual`` counts errors where they arise, in units of the batch-norm output of the next layer. What becomes of them on
-the way differs by more than 10 between the stages of a ResNet: an early error is averaged over many positions, and later layers are
-refitted to correct it. For each group, half of its channels are taken out of a copy, the next layer is refitted in closed form, and the
-outputs are compared with the original's; the ratio of that error to the one the criterion foresaw is the group's factor. It hardly
-depends on how many channels go, so one probe is enough. What the factors bring is measured by benchmarks/pruning_steps.py
-(docs/evidence.md); factors from gradients, of the logits or Fisher's, made the choice worse.
+``local_residual`` counts errors where they arise. What becomes of them on the way differs by more than 10 between the stages of a ResNet:
+an early error is averaged over many positions, and later layers are refitted to correct it. For each group, half of its channels are
+taken out of a copy, the next layer is refitted in closed form, and the outputs are compared with the original's; the ratio of that error
+to the one that was foreseen is the group's factor. It hardly depends on how many channels go, so one probe is enough. What the factors
+bring is measured by benchmarks/pruning_steps.py (docs/evidence.md); factors from gradients, of the logits or Fisher's, made the choice
+worse. Without them more parameters stay at the same MACs, in the last layers; after a short training the two could not be told apart
+(benchmarks/pruning_recovery.py).
 """
 
 import copy
@@ -38,7 +39,7 @@ def weighed_residual_scores(
     progress: Progress = SILENT,
     keep: Keep = FORGET,
 ) -> dict[str, Tensor]:
-    """What the criterion ``residual`` gives, in units of the error at the network's outputs.
+    """What the criterion ``local_residual`` gives, in units of the error at the network's outputs.
 
     Args:
         model: the network; not changed.
@@ -72,7 +73,7 @@ def weigh(
     Args:
         model: the network; not changed.
         grouping: its groups.
-        scores: what the criterion ``residual`` gave, float64 [C] by group.
+        scores: what the criterion ``local_residual`` gave, float64 [C] by group.
         moments: of the input of every layer that reads a group.
         batches: images [B, C, H, W].
         progress, keep: as for :func:`weighed_residual_scores`.

@@ -52,7 +52,7 @@ def same(one: nn.Module, other: nn.Module) -> bool:
     return ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
-@pytest.mark.parametrize("criterion", ["residual", "taylor", "activation"])
+@pytest.mark.parametrize("criterion", ["residual", "local_residual", "taylor", "activation"])
 @pytest.mark.parametrize("name", NETS)
 def test_a_plan_that_is_stopped_anywhere_goes_on_to_the_same_plan(name: str, criterion: str, tmp_path: Path) -> None:
     net = lively(NETS[name]())
