@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from gleanet.core.errors import SettingsError
+from gleanet.core.errors import ModelError, SettingsError
 from gleanet.prune.groups import Grouping
 from gleanet.prune.layers import filters, group_count, is_depthwise, kernel_size, weight_of, widths
 
@@ -127,28 +127,47 @@ def _padding(module: nn.Conv2d) -> list[int]:
 
 @dataclass
 class Moments:
-    """Streaming first and second moments of rows, float64 on the CPU; memory does not depend on the number of rows."""
+    """Streaming first and second moments of rows, float64 on the CPU; memory does not depend on the number of rows.
+
+    ``total`` and ``square`` are of what lies between the rows and an ``origin`` near their mean, [width], which the first rows set. Of
+    rows whose mean is a thousand times their deviation, products in float32 would leave nothing of the latter.
+    """
 
     count: int
     total: Tensor
     square: Tensor
+    origin: Tensor | None = None
 
     @staticmethod
     def empty(width: int) -> "Moments":
         return Moments(0, torch.zeros(width, dtype=torch.float64), torch.zeros(width, width, dtype=torch.float64))
 
+    def centred(self, rows: Tensor) -> Tensor:
+        """Rows [R, width] less the origin."""
+        if self.origin is None:
+            self.origin = rows.mean(0)
+        return rows - self.origin
+
     def add(self, rows: Tensor) -> None:
         """Add rows [R, width]. Products are taken in the rows' own precision, sums of batches in float64."""
+        self.add_centred(self.centred(rows))
+
+    def add_centred(self, rows: Tensor) -> None:
+        """Add what :meth:`centred` gave."""
         self.count += len(rows)
         self.total += rows.sum(0).cpu().double()
         self.square += (rows.T @ rows).cpu().double()
 
-    def mean(self) -> Tensor:
+    def offset(self) -> Tensor:
+        """The mean less the origin."""
         return self.total / self.count
 
+    def mean(self) -> Tensor:
+        return self.offset() if self.origin is None else self.offset() + self.origin.cpu().double()
+
     def covariance(self) -> Tensor:
-        mean = self.mean()
-        return self.square / self.count - torch.outer(mean, mean)
+        offset = self.offset()
+        return self.square / self.count - torch.outer(offset, offset)
 
 
 class Regression:
@@ -177,12 +196,16 @@ class Regression:
 
     def add(self, rows: Tensor, lacking: Tensor) -> None:
         """Add patches [R, columns] and what the output lacks there [R, out]."""
+        near = self._inputs.centred(rows) if self.solvable else rows
         if self.solvable:
-            self._inputs.add(rows)
-        self.add_targets(rows, lacking)
+            self._inputs.add_centred(near)
+        self._add_targets(near, lacking)
 
     def add_targets(self, rows: Tensor, lacking: Tensor) -> None:
         """Only the targets, for patches that were added before."""
+        self._add_targets(self._inputs.centred(rows) if self.solvable else rows, lacking)
+
+    def _add_targets(self, rows: Tensor, lacking: Tensor) -> None:
         self._count += len(rows)
         self._total += lacking.sum(0).cpu().double()
         if self.solvable:
@@ -194,16 +217,16 @@ class Regression:
         shift = self._total / self._count
         if not self.solvable:
             return None, shift
-        means = self._inputs.mean().chunk(self._groups)
+        means, offsets = (each.chunk(self._groups) for each in (self._inputs.mean(), self._inputs.offset()))
         if not self._factors:
             covariance, side = self._inputs.covariance(), len(means[0])
             blocks = [covariance[at : at + side, at : at + side] for at in range(0, len(covariance), side)]
-            self._factors = [torch.linalg.cholesky(ridged(block, RIDGE)) for block in blocks]
+            self._factors = [cholesky(block) for block in blocks]
         changes, shifts = [], []
-        for factor, mean, cross, wanted in zip(
-            self._factors, means, self._cross.chunk(self._groups, 1), shift.chunk(self._groups), strict=True
+        for factor, mean, offset, cross, wanted in zip(
+            self._factors, means, offsets, self._cross.chunk(self._groups, 1), shift.chunk(self._groups), strict=True
         ):
-            together = cross / self._count - torch.outer(mean, wanted)
+            together = cross / self._count - torch.outer(offset, wanted)
             changes.append(torch.cholesky_solve(together, factor).T)
             shifts.append(wanted - changes[-1] @ mean)
         return torch.cat(changes), torch.cat(shifts)
@@ -232,6 +255,22 @@ class Variances:
 
     def variance(self) -> Tensor:
         return (self.square / self.count - (self.total / self.count).square()).clamp(min=0)
+
+
+def cholesky(covariance: Tensor) -> Tensor:
+    """The lower Cholesky factor of a covariance [D, D] with its ridge.
+
+    Raises:
+        ModelError: it is not one: its rows were not finite numbers, or far too large for their type.
+    """
+    try:
+        factor: Tensor = torch.linalg.cholesky(ridged(covariance, RIDGE))
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]
+        raise ModelError(
+            "what a layer of the network reads is not finite or far too large to be solved for: check the checkpoint, and that the images "
+            "are normalised as in training"
+        ) from error
+    return factor
 
 
 def ridged(covariance: Tensor, strength: float) -> Tensor:

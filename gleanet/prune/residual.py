@@ -24,16 +24,15 @@ from gleanet.prune.keep import FORGET, Keep
 from gleanet.prune.layers import BATCH_NORMS, group_count, kernel_size
 from gleanet.prune.least_squares import (
     LARGEST,
-    RIDGE,
     ROWS,
     Moments,
     Variances,
+    cholesky,
     columns,
     image_batches,
     input_energy,
     matrix,
     refittable,
-    ridged,
     rows_and_places,
 )
 from gleanet.prune.trace import batch_norms_behind, evaluating
@@ -153,7 +152,7 @@ def consumer_of(module: nn.Module, member: Member, covariance: Tensor, scale: Te
         side = len(covariance) // group_count(module)
         blocks = [covariance[at : at + side, at : at + side] for at in range(0, len(covariance), side)]
         covariance = torch.block_diag(*blocks)  # type: ignore[no-untyped-call]
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(ridged(covariance, RIDGE)))
+    inverse = torch.cholesky_inverse(cholesky(covariance))
     return Consumer(weight, inverse, channel_columns(member, kernel_size(module)))
 
 

@@ -36,7 +36,7 @@ from gleanet.prune.calls import MEASURING, MOVING, POOLING, SIZING
 from gleanet.prune.channels import ELEMENTWISE, POOLS
 from gleanet.prune.groups import Group, Grouping, Member
 from gleanet.prune.layers import BATCH_NORMS, CONVS, filters, group_count, is_depthwise, weight_of
-from gleanet.prune.least_squares import ridged
+from gleanet.prune.least_squares import cholesky
 from gleanet.prune.observe import channel_dim
 from gleanet.prune.plan import Plan
 from gleanet.prune.trace import batch_norms_behind, call_name, calls
@@ -44,7 +44,6 @@ from gleanet.prune.trace import batch_norms_behind, call_name, calls
 # ResNet-20 at half the MACs by l2, no training, 2000 images of CIFAR-10 (JPEG q75): plain removal 17.2 %; rho 0, 0.5, 0.9: 34.8, 37.8,
 # 38.1 %; ridge 1e-3, 1e-2, 0.1: 37.8, 37.7, 36.5 %. At 0.7 of the MACs: 57.0; 69.6, 71.0, 71.4; 71.0, 71.0, 70.7 %.
 RHO = 0.5
-RIDGE = 1e-3
 TERMS = 48  # Hermite polynomials; what they leave of a variance is added to the last
 _REACH, _POINTS = 10.0, 4001  # the grid on which an activation is integrated
 _STILL = ("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "contiguous", "clone", "detach")
@@ -82,7 +81,7 @@ def recycle_similarity(model: nn.Module, plan: Plan, grouping: Grouping, *, rho:
             continue
         mean, covariance = feature_moments(grouping.traced.get_submodule(group.producers()[0].path), group, response, rho)
         keep, drop = torch.tensor(part.keep), torch.tensor(part.drop())
-        factor = torch.linalg.cholesky(ridged(covariance[keep][:, keep], RIDGE))
+        factor = cholesky(covariance[keep][:, keep])
         a = torch.cholesky_solve(covariance[keep][:, drop], factor).T  # [dropped, kept]
         c = mean[drop] - a @ mean[keep]
         for member in response.readers:

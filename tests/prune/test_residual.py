@@ -1,19 +1,20 @@
-"""Criterion ``residual`` against least squares solved by numpy."""
+"""Criterion ``local_residual`` against least squares solved by numpy."""
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from gleanet.prune import find_groups, residual
-from gleanet.prune.least_squares import Moments, Variances, input_energy, matrix, rows_and_places
+from gleanet.core.errors import ModelError
+from gleanet.prune import find_groups, least_squares, residual
+from gleanet.prune.least_squares import Moments, Regression, Variances, cholesky, input_energy, matrix, rows_and_places
 from gleanet.prune.residual import output_scales, residual_scores
 from tests.prune.nets import Chain, Grouped, UpAndDown, conv_bn, images, lively
 
 
 @pytest.fixture(autouse=True)
 def tiny_ridge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(residual, "RIDGE", 1e-10)
+    monkeypatch.setattr(least_squares, "RIDGE", 1e-10)
 
 
 def tiny(groups: int = 1) -> nn.Module:
@@ -133,6 +134,36 @@ def test_moments_of_batches_are_those_of_all_rows() -> None:
     torch.testing.assert_close(moments.mean(), rows.mean(0))
     torch.testing.assert_close(moments.covariance(), torch.cov(rows.T, correction=0))
     torch.testing.assert_close(variances.variance(), rows.var(0, correction=0))
+
+
+def test_moments_of_a_mean_far_above_the_deviations_stay_those_of_the_rows_in_float32() -> None:
+    """Deep layers of a network without a scale of its own give such rows; their covariance was noise, not even positive definite."""
+    rows = 1e3 + torch.randn(4096, 6, generator=torch.Generator().manual_seed(0))
+    rows[:, 5] = rows[:, 0]  # one that is another, so that the smallest eigenvalue is 0
+    moments = Moments.empty(6)
+    for part in torch.split(rows, 512):
+        moments.add(part)
+    exact = torch.cov(rows.double().T, correction=0)
+    torch.testing.assert_close(moments.covariance(), exact, rtol=0, atol=1e-4)
+    torch.testing.assert_close(moments.mean(), rows.double().mean(0), rtol=1e-9, atol=0)
+
+
+def test_a_regression_finds_the_layer_whatever_the_mean_of_what_it_reads() -> None:
+    layer = nn.Linear(5, 3)
+    rows = 1e3 + torch.randn(2048, 5, generator=torch.Generator().manual_seed(0))
+    change, shift = torch.randn(3, 5, generator=torch.Generator().manual_seed(1)), torch.tensor([1.0, -2.0, 3.0])
+    regression = Regression(layer, solvable=True)
+    for part in torch.split(rows, 256):
+        regression.add(part, ((part.double() - 1e3) @ change.double().T + shift).float())
+    found, moved = regression.solve()
+    assert found is not None
+    torch.testing.assert_close(found.float(), change, rtol=0.01, atol=0.01)  # the ridge is a thousandth
+    torch.testing.assert_close((moved + found @ torch.full((5,), 1e3, dtype=torch.float64)).float(), shift, rtol=0.02, atol=0.02)
+
+
+def test_what_is_not_finite_is_one_line() -> None:
+    with pytest.raises(ModelError, match="not finite or far too large to be solved for"):
+        cholesky(torch.full((3, 3), float("nan"), dtype=torch.float64))
 
 
 @pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")

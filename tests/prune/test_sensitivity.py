@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from gleanet.nn import build
-from gleanet.prune import carry_out, find_groups, least_squares, residual
+from gleanet.prune import carry_out, find_groups, least_squares
 from gleanet.prune.budget import CostModel
 from gleanet.prune.plan import make_plan
 from gleanet.prune.residual import input_moments, residual_scores
@@ -17,7 +17,6 @@ from tests.prune.nets import KINDS, NETS, images, lively, logits
 def test_half_a_groups_weighed_scores_are_the_outputs_error_when_half_of_it_is_pruned(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """The last layer reads the group, so pruning and refitting it is all that happens; relative to the variance of centred logits."""
     monkeypatch.setattr(least_squares, "RIDGE", 1e-10)
-    monkeypatch.setattr(residual, "RIDGE", 1e-10)
     net = lively(nn.Sequential(nn.Conv2d(3, 8, 3), nn.Softplus(), nn.Conv2d(8, 6, 10, groups=groups), nn.Flatten()))
     x, grouping = images(900), find_groups(net, images(1))
     moments = input_moments(net, grouping, [x], 0)

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gleanet.nn import BeaMish
-from gleanet.prune import Member, carry_out, find_groups, similarity, zero
+from gleanet.prune import Member, carry_out, find_groups, least_squares, zero
 from gleanet.prune.layers import SCALING, filters
 from gleanet.prune.oneshot import Recycle
 from gleanet.prune.similarity import feature_moments, find_response, hermite_coefficients, mehler, pixel_correlation
@@ -22,7 +22,7 @@ RECYCLE: tuple[Recycle, Recycle] = ("none", "similarity")
 
 @pytest.fixture
 def tiny_ridge(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(similarity, "RIDGE", 1e-10)
+    monkeypatch.setattr(least_squares, "RIDGE", 1e-10)
 
 
 def integrated(f: Callable[[Tensor], Tensor], loc: list[float], scale: list[float], rho: float) -> tuple[float, float]:
