@@ -1,4 +1,4 @@
-"""Which peak learning rate recovery wants, and which one the range test finds: ResNet-20 on CIFAR-10 (JPEG q75), half the MACs, 2 epochs.
+"""Which peak learning rate recovery wants, and which one the range test finds: ResNet-20 on CIFAR-10 (JPEG q75), half the MACs, 1 epoch.
 
     GLEANET_DATA=DATA python benchmarks/learning_rate.py WEIGHTS_FOLDER
 
@@ -31,7 +31,7 @@ RESULT = Path(__file__).parent / "results" / "learning_rate.json"
 STARTS = {"resnet20-12fca82f.th": 0.0, "resnet20-jpeg.pt": 0.5}  # weight of the given network as teacher
 RATES = (0.005, 0.02, 0.05, 0.1)
 SEEDS = (0, 1, 2)
-EPOCHS, FLOPS, IMAGES, PIXELS = 2.0, 0.5, 1024, Preprocess()
+EPOCHS, FLOPS, IMAGES, PIXELS = 1.0, 0.5, 1024, Preprocess()
 
 
 def main() -> int:

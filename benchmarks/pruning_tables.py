@@ -181,7 +181,7 @@ def learning_rate(found: Row) -> str:
         lines.append(f"| {name}, {teacher} | {' | '.join(cells)} | {found_rates} |")
     return "\n".join(lines) + (
         f"\n\n{settings['network']} at {settings['flops']:.0%} of the MACs, {data['title']}, {data['test']:,} test images, of which "
-        f"differences below about half a point say nothing; {settings['epochs']:g} epochs, batch 128, seed {settings['seed']}. "
+        f"differences below about half a point say nothing; epochs: {settings['epochs']:g}; batch 128, seed {settings['seed']}. "
         f"{_versions(found)}"
     )
 
