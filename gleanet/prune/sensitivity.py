@@ -5,8 +5,7 @@ an early error is averaged over many positions, and later layers are refitted to
 taken out of a copy, the next layer is refitted in closed form, and the outputs are compared with the original's; the ratio of that error
 to the one that was foreseen is the group's factor. It hardly depends on how many channels go, so one probe is enough. What the factors
 bring is measured by benchmarks/pruning_steps.py (docs/evidence.md); factors from gradients, of the logits or Fisher's, made the choice
-worse. Without them more parameters stay at the same MACs, in the last layers; after a short training the two could not be told apart
-(benchmarks/pruning_recovery.py).
+worse. Without them more parameters stay at the same MACs, in the last layers.
 """
 
 import copy
