@@ -104,6 +104,11 @@ def ran(code: str, folder: Path, index: int) -> tuple[str, Any]:
     return word, json.loads(answer)
 
 
+def assert_compiles(command: list[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="module")
 def lively(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A float file that answers differently to different noise."""
@@ -214,8 +219,7 @@ def test_c_plus_plus_compiles(lively: Path, tmp_path: Path) -> None:
     for interface in odd_interfaces(lively):
         (tmp_path / "classify.cpp").write_text(code_of(interface, "C++, ONNX Runtime"))
         command = [compiler, "-std=c++17", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-I.", "classify.cpp"]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stderr
+        assert_compiles(command, tmp_path)
 
 
 @pytest.mark.slow
@@ -286,8 +290,7 @@ def test_c_sharp_compiles(ort_cs: Path, lively: Path, tmp_path: Path) -> None:
     for interface in odd_interfaces(lively):
         (tmp_path / "classify.cs").write_text(code_of(interface, "C#, ONNX Runtime"))
         words = ["mcs", "-warnaserror", "-target:library", f"-reference:{ort_cs / ASSEMBLY}", "classify.cs"]
-        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
-        assert done.returncode == 0, done.stderr
+        assert_compiles(words, tmp_path)
 
 
 @pytest.mark.slow
