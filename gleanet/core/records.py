@@ -153,7 +153,11 @@ class LayerTimes:
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """What each width of each layer costs on one machine, and what the whole network takes (``base_ms``, median of one call)."""
+    """What each width of each layer costs on one machine, and what the whole network takes (``base_ms``, median of one call).
+
+    ``form``: the form in which layers and network were timed: "float", or the name of a quantization method. ``machine``: the CPU, where
+    the times are another machine's.
+    """
 
     runtime: str
     threads: int
@@ -161,6 +165,58 @@ class LatencyTable:
     repeats: int
     base_ms: float
     layers: tuple[LayerTimes, ...]
+    form: str = "float"
+    machine: str = ""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One delivered network of a frontier.
+
+    Attributes:
+        folder: where its files are, relative to the run folder: ``model.onnx``, ``model.int8.onnx``, ``model.gleanet``, ``plan.json``.
+        dropped: names of the residual branches that are gone.
+        widths: the groups of channels that are narrower than in the original network; those of dropped branches are not listed.
+        method: quantization method of the delivered file, or "float".
+        held_out: accuracy of the delivered file on training images that calibration did not see: points are chosen by it.
+        held_out_change: the same against the original float file, paired.
+        predicted_ms: of one call, from the table of times; None: not predicted.
+        measured: of the delivered file on the test images; its change is against the original float file.
+        recovered: fine-tuned after pruning.
+    """
+
+    folder: str
+    dropped: tuple[str, ...]
+    widths: tuple[LayerWidth, ...]
+    method: str
+    held_out: Accuracy
+    held_out_change: Change
+    measured: Measurement
+    predicted_ms: float | None = None
+    recovered: bool = False
+
+
+@dataclass(frozen=True)
+class Frontier:
+    """Delivered networks from whole to small.
+
+    Attributes:
+        original: the float file of the network as given: speed-ups are against its time, changes against its accuracy.
+        points: the first is the whole network, quantized and not pruned; then from slow to fast.
+        chosen: position of the delivered one among the points.
+        limit: what it was chosen by: max_drop (points of accuracy), speedup (at least), latency_ms (at most), or point (its position).
+        value: the value of the limit.
+        met: whether the chosen point meets the limit.
+        machine: the CPU whose times these are, where it is another machine; empty: this one.
+    """
+
+    original: Measurement
+    points: tuple[Point, ...]
+    chosen: int
+    limit: str
+    value: float
+    met: bool = True
+    machine: str = ""
 
 
 @dataclass(frozen=True)
@@ -268,6 +324,7 @@ class Run:
     rows: tuple[Row, ...] = ()
     widths: tuple[LayerWidth, ...] = ()
     table: LatencyTable | None = None
+    frontier: Frontier | None = None
     trials: tuple[Trial, ...] = ()
     ranges: tuple[TensorRange, ...] = ()
     sensitivity: tuple[LayerSensitivity, ...] = ()

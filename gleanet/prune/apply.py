@@ -15,10 +15,10 @@ from torch.utils.hooks import RemovableHandle
 from gleanet.core.errors import ModelError, SettingsError
 from gleanet.nn.architecture import architecture_of, has_architecture, set_architecture
 from gleanet.nn.dry import shapes_only
+from gleanet.nn.trace import batch_norms_behind, evaluating
 from gleanet.prune.groups import Group, Grouping, find_groups
 from gleanet.prune.layers import CONVS, NORMS, SCALING, TRANSPOSED, filters, narrow, weight_of
 from gleanet.prune.plan import Plan
-from gleanet.prune.trace import batch_norms_behind, evaluating
 
 
 def zero(model: nn.Module, plan: Plan, *, grouping: Grouping | None = None) -> nn.Module:

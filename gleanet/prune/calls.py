@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
+from gleanet.nn.trace import call_name
 from gleanet.prune.labels import NONE, Labels, distinct, per_channel, repeated, varies
 from gleanet.prune.sizes import Counts, index, measure, number, part, resize
-from gleanet.prune.trace import call_name
 from gleanet.prune.values import give_up, like, note_offset, run, split_dims, tensors
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from gleanet.core.errors import SettingsError
+from gleanet.nn.trace import evaluating
 from gleanet.prune.allocate import Allocation
 from gleanet.prune.apply import apply, check_plan, zero_channels
 from gleanet.prune.budget import CostModel
@@ -28,7 +29,6 @@ from gleanet.prune.least_squares import image_batches
 from gleanet.prune.plan import OBSERVING, REFITTING, GroupPlan, Plan, described, make_plan
 from gleanet.prune.plan import plan as make_first_plan
 from gleanet.prune.recycle import recycle_features
-from gleanet.prune.trace import evaluating
 from gleanet.prune.watch import WATCHED, Watch
 
 Recycle = Literal["features", "weights", "none"]

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from torch import fx, nn
 
 from gleanet.core.errors import ModelError
+from gleanet.nn.trace import evaluating, trace
 from gleanet.prune.channels import follow
 from gleanet.prune.labels import Labels, Role
-from gleanet.prune.trace import evaluating, trace
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,12 @@ import torch
 from torch import Tensor, nn
 
 from gleanet.nn.beamish import BeaMish
+from gleanet.nn.narrow import BATCH_NORMS as BATCH_NORMS
+from gleanet.nn.narrow import CONVS as CONVS
+from gleanet.nn.narrow import NORMS as NORMS
+from gleanet.nn.narrow import TRANSPOSED as TRANSPOSED
 
-CONVS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
-TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 WEIGHTED = (*CONVS, *TRANSPOSED, nn.Linear)
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
-NORMS = (*BATCH_NORMS, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 SCALING = (*NORMS, nn.GroupNorm)  # their scale and shift belong to the channel, and fall to zero with it
 
 

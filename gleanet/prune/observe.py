@@ -14,10 +14,10 @@ from torch.utils.hooks import RemovableHandle
 
 from gleanet.core.errors import SettingsError
 from gleanet.core.progress import SILENT, Progress
+from gleanet.nn.trace import evaluating
 from gleanet.prune.groups import Group, Grouping, Member
 from gleanet.prune.keep import FORGET, Keep
 from gleanet.prune.least_squares import image_batches, labelled_batches
-from gleanet.prune.trace import evaluating
 
 DONE = "\0batches"  # how many batches the kept sums are of; no group has this name
 

@@ -20,13 +20,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from gleanet.core.progress import SILENT, Progress
+from gleanet.nn.trace import batch_norms_behind, call_name, calls, evaluating
 from gleanet.prune.apply import add_to_output
 from gleanet.prune.groups import Grouping
 from gleanet.prune.keep import FORGET, Keep
 from gleanet.prune.layers import BATCH_NORMS, weight_of, widths
 from gleanet.prune.least_squares import LARGEST, ROWS, Regression, columns, image_batches, refittable, rows_and_places
 from gleanet.prune.plan import Plan
-from gleanet.prune.trace import batch_norms_behind, call_name, calls, evaluating
 
 MEMORY = 4 * 10**9  # bytes of activations that are held: it does not grow with the number of images
 OPEN_SOLVES = 1  # before a ReLU: more bring little for their time (benchmarks/pruning_steps.py, docs/evidence.md)

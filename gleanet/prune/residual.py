@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 from torch.utils.hooks import RemovableHandle
 
 from gleanet.core.progress import SILENT, Progress
+from gleanet.nn.trace import batch_norms_behind, evaluating
 from gleanet.prune.groups import Group, Grouping, Member
 from gleanet.prune.keep import FORGET, Keep
 from gleanet.prune.layers import BATCH_NORMS, group_count, kernel_size
@@ -35,7 +36,6 @@ from gleanet.prune.least_squares import (
     refittable,
     rows_and_places,
 )
-from gleanet.prune.trace import batch_norms_behind, evaluating
 
 STEPS = 64  # removals from one group: one by one, 512 channels that a 3x3 convolution reads took a minute
 

@@ -16,12 +16,12 @@ import torch
 from torch import Tensor, nn
 
 from gleanet.core.progress import SILENT, Progress
+from gleanet.nn.trace import evaluating
 from gleanet.prune.groups import Group, Grouping, Member
 from gleanet.prune.keep import FORGET, Keep
 from gleanet.prune.layers import weight_of
 from gleanet.prune.least_squares import Moments, as_weight, image_batches
 from gleanet.prune.residual import InputMoments, consumer_of, input_moments, remove, residual_scores
-from gleanet.prune.trace import evaluating
 from gleanet.prune.values import tensors
 
 KEPT = 0.5  # of each group's channels, while it is probed

@@ -30,6 +30,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from gleanet.nn.activations import is_activation
+from gleanet.nn.trace import batch_norms_behind, call_name, calls
 from gleanet.prune.apply import add_to_output, contribution
 from gleanet.prune.calls import ELEMENTWISE as CALLED_ELEMENTWISE
 from gleanet.prune.calls import MEASURING, MOVING, POOLING, SIZING
@@ -39,7 +40,6 @@ from gleanet.prune.layers import BATCH_NORMS, CONVS, filters, group_count, is_de
 from gleanet.prune.least_squares import cholesky
 from gleanet.prune.observe import channel_dim
 from gleanet.prune.plan import Plan
-from gleanet.prune.trace import batch_norms_behind, call_name, calls
 
 # ResNet-20 at half the MACs by l2, no training, 2000 images of CIFAR-10 (JPEG q75): plain removal 17.2 %; rho 0, 0.5, 0.9: 34.8, 37.8,
 # 38.1 %; ridge 1e-3, 1e-2, 0.1: 37.8, 37.7, 36.5 %. At 0.7 of the MACs: 57.0; 69.6, 71.0, 71.4; 71.0, 71.0, 70.7 %.

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from gleanet.nn.trace import call_name
 from gleanet.prune.labels import Labels, repeated, varies
-from gleanet.prune.trace import call_name
 from gleanet.prune.values import give_up, run, split_dims, tensors
 
 

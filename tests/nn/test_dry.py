@@ -8,7 +8,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from gleanet.core.errors import ModelError
 from gleanet.nn import BeaMish, build, cost
 from gleanet.nn.dry import shapes_only
-from gleanet.prune.trace import trace
+from gleanet.nn.trace import trace
 from tests.prune.nets import NETS, images
 
 LAYERS: dict[str, tuple[nn.Module, tuple[int, ...]]] = {

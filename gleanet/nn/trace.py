@@ -13,12 +13,12 @@ from torch.fx.passes.shape_prop import ShapeProp
 from gleanet.core.errors import ModelError
 from gleanet.nn.activations import is_activation
 from gleanet.nn.dry import is_plain, shapes_only
-from gleanet.prune.layers import BATCH_NORMS
+from gleanet.nn.narrow import BATCH_NORMS
 
 ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.Transformer)
 ATTENTION_CALLS = ("scaled_dot_product_attention", "multi_head_attention_forward")
 PRODUCTS = ("matmul", "bmm", "einsum", "baddbmm")
-_TORCH, _HERE = str(Path(torch.__file__).parent), str(Path(__file__).parent)
+_TORCH, _HERE = str(Path(torch.__file__).parent), __file__
 
 
 @contextmanager

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from gleanet.core.errors import ModelError
+from gleanet.nn.trace import batch_norms_behind, evaluating, trace
 from gleanet.prune import find_groups
-from gleanet.prune.trace import batch_norms_behind, evaluating, trace
 from tests.prune.nets import Head, Heads, OptionB, conv, conv_bn, images, lively
 
 
