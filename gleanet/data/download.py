@@ -3,6 +3,7 @@
 import gzip
 import http.client
 import io
+import os
 import shutil
 import tarfile
 import urllib.error
@@ -18,6 +19,7 @@ import pooch
 
 from gleanet.core.errors import DataError
 from gleanet.core.progress import SILENT, Advance, Progress
+from gleanet.core.turns import alone
 
 ATTEMPTS = 3
 BLOCK = 2**18
@@ -51,32 +53,53 @@ def download(archive: Archive, folder: Path, *, progress: Progress = SILENT) -> 
 def fetch(url: str, known_hash: str, target: Path, *, progress: Progress = SILENT) -> Path:
     """Download ``url`` to ``target``, or go on with a download that was interrupted; at once where it is already there.
 
+    Of several processes one downloads; the others wait for it and take its file.
+
     Args:
         known_hash: ``algorithm:hexadecimal digest`` that the whole file must have.
 
     Raises:
         DataError: no network, a server that refuses, a connection lost for good, or a wrong checksum (the file is then removed).
     """
-    folder, part = target.parent, target.with_name(f"{target.name}.part")
-
-    def resume(url: str, output_file: str, _pooch: object) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        _fetch(url, part, target.name, progress)
-        part.replace(output_file)  # from here on a wrong checksum loses the file, as it should: it cannot be resumed
-
-    pooch.get_logger().setLevel("WARNING")  # progress is ours to show
+    part = target.with_name(f"{target.name}.part")
     try:
-        return Path(pooch.retrieve(url, known_hash=known_hash, fname=target.name, path=folder, downloader=resume))
-    except ValueError as error:  # pooch's word for a wrong checksum
-        shown = known_hash.replace(":", " ", 1)
-        raise DataError(f"{url} does not have the {shown} that it should: try again, or get the file elsewhere") from error
+        if _has_hash(target, known_hash):
+            return target
+        with alone(part, lambda: progress.say(f"waiting for another process that downloads {target.name}")) as locked:
+            if locked:
+                _fetch_checked(url, known_hash, part, target, progress)
+            else:  # a part of its own for each process, which no other one appends to and none resumes
+                part = target.with_name(f"{target.name}.{os.getpid()}.part")
+                try:
+                    _fetch_checked(url, known_hash, part, target, progress)
+                finally:
+                    part.unlink(missing_ok=True)
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise DataError(f"cannot download {url} ({' '.join(str(reason).split())})") from error
+    return target
+
+
+def _fetch_checked(url: str, known_hash: str, part: Path, target: Path, progress: Progress) -> None:
+    if _has_hash(target, known_hash):  # another process was faster
+        return
+    _fetch(url, part, target.name, progress)
+    if not _has_hash(part, known_hash):
+        part.unlink()  # it cannot be resumed
+        shown = known_hash.replace(":", " ", 1)
+        raise DataError(f"{url} does not have the {shown} that it should: try again, or get the file elsewhere")
+    part.replace(target)
+
+
+def _has_hash(path: Path, known_hash: str) -> bool:
+    algorithm, _, digest = known_hash.partition(":")
+    return path.is_file() and pooch.file_hash(str(path), alg=algorithm) == digest
 
 
 def _fetch(url: str, part: Path, what: str, progress: Progress) -> None:
     """Append to ``part`` until it is whole. A lost connection is taken up again where it broke; HTTP errors are final."""
+    if part.is_symlink():
+        part.unlink()  # what it leads to is not ours to write
     for attempt in range(1, ATTEMPTS + 1):
         have = part.stat().st_size if part.exists() else 0
         try:

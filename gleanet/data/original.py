@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gleanet.core.errors import DataError
 from gleanet.core.progress import SILENT, Progress
+from gleanet.core.turns import alone
 from gleanet.data.cache import cache_dir
 from gleanet.data.cifar import WHOLE, layout_of, load_official
 from gleanet.data.download import Archive, checksum, download, unpack
@@ -63,21 +64,33 @@ def load_original(original: Original, root: Path | None, *, progress: Progress =
     """
     cache = cache_dir()
     places = [place for place in (root, cache) if place is not None]
-    unsuitable: list[str] = []
-    for folder in _candidates(original, places):
-        dataset, problem = _complete(original, folder)
-        if dataset is not None:
-            return dataset
-        unsuitable.append(problem)
+    dataset, unsuitable = _there(original, places)
+    if dataset is not None:
+        return dataset
     try:
-        path = _archive_at(original, places, unsuitable) or download(original.archive, cache, progress=progress)
-        folder = unpack(path, original.archive, cache)
+        with alone(cache / original.archive.folder, lambda: progress.say(f"waiting for another process that gets {original.title}")):
+            dataset, unsuitable = _there(original, places)
+            if dataset is not None:
+                return dataset
+            path = _archive_at(original, places, unsuitable) or download(original.archive, cache, progress=progress)
+            folder = unpack(path, original.archive, cache)
     except (DataError, OSError) as error:
         raise DataError(_advice(original, root, cache, str(error), unsuitable)) from error
     dataset, problem = _complete(original, folder)
     if dataset is None:
         raise DataError(_advice(original, root, cache, f"the archive was not the complete set: {problem}", unsuitable))
     return dataset
+
+
+def _there(original: Original, places: Sequence[Path]) -> tuple[Dataset | None, list[str]]:
+    """The complete set where one of the places has it unpacked; else None, and what was found instead."""
+    unsuitable: list[str] = []
+    for folder in _candidates(original, places):
+        dataset, problem = _complete(original, folder)
+        if dataset is not None:
+            return dataset, []
+        unsuitable.append(problem)
+    return None, unsuitable
 
 
 def _candidates(original: Original, places: Sequence[Path]) -> Iterator[Path]:

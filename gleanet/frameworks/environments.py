@@ -17,6 +17,7 @@ from gleanet.core.errors import FrameworkError, SettingsError, StoreError
 from gleanet.core.files import write_bytes
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import dumps, loads
+from gleanet.core.turns import alone
 from gleanet.data.cache import cache_dir
 from gleanet.frameworks.catalogue import FRAMEWORKS, Framework, Need
 from gleanet.frameworks.interpreters import find_interpreter, missing_interpreter, required_interpreter
@@ -93,12 +94,22 @@ def setup(framework: Framework, *, progress: Progress = SILENT) -> State:
     check_system(framework.needs, framework.title)
     base = required_interpreter(framework.title, framework.pythons)
     home = folder(framework)
-    if found.status == "broken":
-        shutil.rmtree(home, ignore_errors=True)
     try:
-        home.mkdir(parents=True, exist_ok=True)
+        with alone(home, lambda: progress.say(f"waiting for another process that sets up {framework.environment}")):
+            found = state(framework)
+            if found.status == "broken":
+                shutil.rmtree(home, ignore_errors=True)
+            if found.status != "ready":
+                home.mkdir(parents=True, exist_ok=True)
+                _make(framework, base, home, progress)
     except OSError as error:
-        raise StoreError(f"cannot make {home}: {error.strerror}; set GLEANET_CACHE to a folder that can be written") from error
+        where = error.filename or home
+        raise StoreError(f"cannot make {where}: {error.strerror}; set GLEANET_CACHE to a folder that can be written") from error
+    return state(framework)
+
+
+def _make(framework: Framework, base: Path, home: Path, progress: Progress) -> None:
+    """Make the environment in ``home`` with the interpreter ``base``, and write its record."""
     commands = [[str(python_of(home)), "-m", "pip", "install", "--no-input", "--retries", "1", *words] for words in framework.install]
     if not _runs(python_of(home)):
         commands.insert(0, [str(base), "-m", "venv", "--clear", str(home / "venv")])
@@ -109,7 +120,6 @@ def setup(framework: Framework, *, progress: Progress = SILENT) -> State:
     _link(framework, home)
     ready = Ready(framework.install, str(base), _packages(python_of(home)), _size(home))
     write_bytes(home / READY, dumps(ready))
-    return state(framework)
 
 
 def remove(framework: Framework) -> bool:

@@ -12,6 +12,7 @@ from tempfile import mkdtemp
 
 from gleanet.core.errors import BadInput, DataError, StoreError
 from gleanet.core.progress import SILENT, Progress
+from gleanet.core.turns import alone
 from gleanet.data import cache_dir
 from gleanet.data.download import fetch
 
@@ -66,18 +67,24 @@ def setup_ort(*, progress: Progress = SILENT, url: str = URL, sha512: str = SHA5
         StoreError: the cache cannot be written.
     """
     folder, archive = _unpacked(), cache_dir() / f"onnxruntime-web-{VERSION}.tgz"
-    if all((folder / name).is_file() for name in _WANTED):
+    if _is_there(folder):
         return find_ort(folder)
     try:
-        fetch(url, f"sha512:{sha512}", archive, progress=progress)
-        unpack_package(archive, folder)
+        with alone(folder, lambda: progress.say("waiting for another process that gets onnxruntime-web")):
+            if not _is_there(folder):
+                fetch(url, f"sha512:{sha512}", archive, progress=progress)
+                unpack_package(archive, folder)
+                archive.unlink()
     except DataError as error:
         again = f"put {url} from a machine with network at {archive} and run `gleanet serve --setup` again"
         raise DataError(f"{error}; {again}, or {_npm()}") from error
     except OSError as error:
         raise StoreError(f"cannot write {folder}: {error.strerror or error}; choose another cache with GLEANET_CACHE") from error
-    archive.unlink()
     return find_ort(folder)
+
+
+def _is_there(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in _WANTED)
 
 
 def unpack_package(archive: Path, folder: Path) -> None:

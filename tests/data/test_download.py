@@ -1,6 +1,10 @@
+import errno
 import hashlib
+import subprocess
+import sys
 import tarfile
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +28,7 @@ class Site:
     url: str = ""
     ranges: list[str | None] = field(default_factory=list)
     hang_up_after: list[int] = field(default_factory=list)
+    pause: float = 0.0  # seconds before it sends the file
 
 
 @pytest.fixture
@@ -43,6 +48,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
             self.send_response(206 if wanted else 200)
             self.send_header("Content-Length", str(len(served.content) - start))
             self.end_headers()
+            time.sleep(served.pause)
             stop = start + served.hang_up_after.pop(0) if served.hang_up_after else None
             self.wfile.write(served.content[start:stop])
 
@@ -75,6 +81,55 @@ def test_downloads_once_then_uses_the_cache(site: Site, cache: Path) -> None:
     assert Path(first.source).is_relative_to(cache)
     load_original(_original(site), None)
     assert site.ranges == [None]
+
+
+EIGHT = """
+import sys, os
+from dataclasses import replace
+from pathlib import Path
+from gleanet.data.download import Archive
+from gleanet.data.original import ORIGINALS, load_original
+url, md5, *files = sys.argv[1:]
+archive = Archive(file="data.tar.gz", url=url, md5=md5, folder="cifar-10-batches-py", files=tuple(files))
+original = replace(ORIGINALS["cifar10"], archive=archive, whole=(50, 10))
+children = []
+for _ in range(8):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if load_original(original, None).complete else 1)
+    children.append(child)
+print(*(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no fork, and no lock to wait for")
+def test_eight_processes_at_once_download_once(site: Site, cache: Path) -> None:
+    site.pause = 0.3
+    archive = _archive(site)
+    command = [sys.executable, "-c", EIGHT, site.url, archive.md5, *FILES]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["0"] * 8, done.stderr
+    assert site.ranges == [None]
+    assert {path.name for path in cache.iterdir()} == {"data.tar.gz", "cifar-10-batches-py"}
+
+
+def test_without_locks_each_download_has_a_part_of_its_own(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    (tmp_path / "data.tar.gz.part").write_bytes(b"of another process that is at work")
+    assert download(_archive(site), tmp_path).read_bytes() == site.content
+    assert (tmp_path / "data.tar.gz.part").read_bytes() == b"of another process that is at work"
+    assert not list(tmp_path.glob("*.[0-9]*.part"))
+
+
+def test_a_part_that_is_a_link_leaves_the_file_that_it_leads_to(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "d").mkdir()
+    (tmp_path / "precious").write_bytes(b"x")
+    (tmp_path / "d" / "data.tar.gz.part").symlink_to(tmp_path / "precious")
+    assert download(_archive(site), tmp_path / "d").read_bytes() == site.content
+    assert (tmp_path / "precious").read_bytes() == b"x"
 
 
 def test_a_lost_connection_is_taken_up_where_it_broke(site: Site, tmp_path: Path) -> None:
