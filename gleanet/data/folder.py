@@ -19,9 +19,10 @@ TEST_NAMES = ("test", "val", "valid", "validation")
 # Where a folder has no split of its own: every fifth image of a class is for testing, the same ones every time.
 TRAIN_SHARE = 0.8
 SPLIT_SEED = 0
-CACHE_FORMAT = b"gleanet decoded folder 1"
+CACHE_FORMAT = b"gleanet decoded folder 2"
 
 
+SMALL = 2**14  # bytes of a file whose content belongs to the key of the cache
 MEMORY_SHARE = 4  # a folder that takes more than this part of the memory is streamed
 
 
@@ -108,10 +109,13 @@ def _images(part: Listing, what: str, progress: Progress) -> Pixels:
 
 
 def _key(part: Listing) -> str:
-    """Names the content by every file's path, size and time of change (to hash a million files would cost what decoding them does)."""
+    """Names the content by every file's path, size, times, inode and, where it is small, its bytes (to hash large files takes too long)."""
     digest = hashlib.blake2b(CACHE_FORMAT, digest_size=20)
     digest.update(str(part.root.resolve()).encode("utf-8", "surrogateescape"))
     for row, path in enumerate(part.paths()):
         status = path.stat()
-        digest.update(f"\0{part.name(row)}\0{status.st_size}\0{status.st_mtime_ns}".encode("utf-8", "surrogateescape"))
+        times = f"{status.st_mtime_ns}\0{status.st_ctime_ns}\0{status.st_ino}"
+        digest.update(f"\0{part.name(row)}\0{status.st_size}\0{times}".encode("utf-8", "surrogateescape"))
+        if status.st_size <= SMALL:
+            digest.update(path.read_bytes())
     return digest.hexdigest()

@@ -57,6 +57,8 @@ class _TensorBoard:
 
 class _MLflow:
     def __init__(self, uri: str) -> None:
+        # It would report its use to its makers; it reads these when it is imported.
+        os.environ.update(MLFLOW_DISABLE_TELEMETRY="true", DO_NOT_TRACK="true")
         from mlflow.tracking import MlflowClient  # takes seconds
 
         # Of itself it tries for minutes, in silence: a run must not wait so long for a server that is gone, nor a user for a wrong address.

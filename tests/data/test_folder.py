@@ -1,3 +1,4 @@
+import os
 import re
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -163,3 +164,21 @@ def test_recognition(tmp_path: Path) -> None:
     assert not holds_class_folders(tmp_path)
     class_folders(tmp_path, ("b",))
     assert holds_class_folders(tmp_path)
+
+
+def test_swapped_files_with_the_same_size_and_time_are_decoded_again(tmp_path: Path) -> None:
+    _pets(tmp_path)
+    before = load_folder(tmp_path, "pets").train.images[:]
+    cats = sorted((tmp_path / "train" / "cat").iterdir())
+    status = cats[0].stat()
+    size = max(path.stat().st_size for path in cats[:2])
+    contents = [path.read_bytes().ljust(size, b"\0") for path in cats[:2]]
+    for path, content in zip(cats[:2], contents, strict=True):
+        path.write_bytes(content)
+        os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    load_folder(tmp_path, "pets")
+    for path, content in zip(cats[:2], reversed(contents), strict=True):
+        path.write_bytes(content)
+        os.utime(path, ns=(status.st_mtime_ns, status.st_mtime_ns))
+    after = load_folder(tmp_path, "pets").train.images[:]
+    np.testing.assert_array_equal(after[:2], before[:2][::-1])
