@@ -11,7 +11,8 @@ from gleanet.cli.app import app
 HEAD = """# Commands
 
 Every command draws its progress on standard error and prints its results on standard output; `--json` prints one JSON document instead.
-Exit codes: 0 done, 1 failed, 2 bad usage or bad input, 3 done but below the bar of `--max-drop`, 130 interrupted (and resumable).
+Exit codes: 0 done, 1 failed, 2 bad usage or bad input, 3 done but below the bar of `--max-drop`, 130 interrupted (and resumable;
+143 by SIGTERM, 129 by SIGHUP).
 Any option can stand in a TOML file for `--config`, by its name; the command line wins. `gleanet --install-completion` teaches your shell
 the names of commands and options."""
 MARKUP = re.compile(r"\[bold\](.+?)\[/\]", re.DOTALL)

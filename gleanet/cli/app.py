@@ -1,6 +1,7 @@
 """The command line: parses, calls one function of the pipeline, prints. It computes nothing itself.
 
-Exit codes: 0 done, 1 failed, 2 bad usage or bad input, 3 done but below the user's bar, 130 interrupted (and resumable).
+Exit codes: 0 done, 1 failed, 2 bad usage or bad input, 3 done but below the user's bar; interrupted (and
+resumable): 130 by Ctrl-C, 143 by SIGTERM, 129 by SIGHUP.
 """
 
 import os
@@ -19,12 +20,14 @@ from gleanet.cli.explain import explain
 from gleanet.cli.inspect import inspect
 from gleanet.cli.papers import papers
 from gleanet.cli.serve import serve
+from gleanet.cli.streams import lasting
 from gleanet.cli.sweep import sweep
 from gleanet.cli.terminal import print_error, print_text
 from gleanet.core.errors import GleanetError, SettingsError
+from gleanet.core.interrupt import Received, stoppable
 from gleanet.core.launch import Launch, launch
 
-INTERRUPTED = 130
+INTERRUPTED = 130  # what typer makes of a KeyboardInterrupt
 TOGETHER = ("train ", "prune ")  # commands that several processes can carry out together
 
 app = typer.Typer(
@@ -69,6 +72,20 @@ def _root(show: Annotated[bool, typer.Option("--version", callback=_version, is_
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Expected errors print one line; only our own mistakes show a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    with lasting() as output, stoppable() as received:
+        try:
+            code = _code(arguments, received)
+            trouble = output.trouble()
+            if trouble is not None:
+                print_error(f"standard output cannot be written ({trouble.strerror}): what this command has printed is not complete")
+                code = code or 1
+        except KeyboardInterrupt:  # once more, while the first one was dealt with
+            code = received.exit_code
+    return code
+
+
+def _code(arguments: list[str], received: Received) -> int:
+    """Run one command: its exit code."""
     together: Launch | None = None
     try:
         together = launch()
@@ -84,14 +101,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except (typer.Abort, KeyboardInterrupt):
         code = INTERRUPTED
-    except BrokenPipeError:  # the reader of our output went away (`| head`): nothing is wrong
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except (OSError, MemoryError) as error:
         _say(f"{type(error).__name__}: {error}", together)
         return 1
-    if code == INTERRUPTED:  # Ctrl-C outside of a run: there is nothing to go on with
+    if code == INTERRUPTED:  # outside of a run: there is nothing to resume
         _say("interrupted", together)
+        return received.exit_code
     return code if isinstance(code, int) else 0
 
 

@@ -13,7 +13,7 @@
     ├── StoreError               a file or run folder cannot be written or read back
     │   └── NewerFormat          written by a newer gleanet; nothing is wrong with it
     ├── PeerLost                 another process of a training has died or cannot be reached; says how to go on
-    └── Interrupted              exit code 130: stopped by Ctrl-C after the state was saved; says how to go on
+    └── Interrupted              exit code 130, 143, 129: stopped by Ctrl-C, SIGTERM, SIGHUP after the state was saved; says how to resume
 
 A message says what is wrong, with which value, and what to do, in one line. Where there is more to say, ``slug`` names the section of
 docs/messages.md that says it, which ``gleanet explain SLUG`` prints: that of the kind, or of the very message. A test compares.
@@ -81,4 +81,8 @@ class PeerLost(GleanetError):
 
 
 class Interrupted(GleanetError):
-    exit_code = 130
+    """``exit_code``: 128 and the number of the signal, see :func:`gleanet.core.interrupt.exit_code`."""
+
+    def __init__(self, message: str, *, exit_code: int = 130) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -17,6 +17,7 @@ import numpy as np
 from gleanet.core import host, store
 from gleanet.core.errors import FrameworkError, Interrupted, SettingsError
 from gleanet.core.framework_entries import COMMAND, Calls, Check, Entry, Round, Spread, entries_of
+from gleanet.core.interrupt import Deferred, exit_code
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Run
 from gleanet.core.store import RunFolder
@@ -92,7 +93,7 @@ def compare(
         SettingsError: an unknown framework, a value out of range, a run of another command.
         DataError: see :func:`gleanet.frameworks.batches.load_batches`.
         StoreError: the run folder cannot be used.
-        Interrupted: on Ctrl-C, with the line that says how to go on.
+        Interrupted: on Ctrl-C, SIGTERM or SIGHUP, with the line that says how to resume.
     """
     before = _earlier(resume) if resume is not None else None
     if before is not None:
@@ -122,8 +123,9 @@ def compare(
             work.tidy()
             return work.save("done")
         except KeyboardInterrupt as stop:
-            work.save("interrupted")
-            raise Interrupted(f"interrupted: go on with gleanet {COMMAND} --resume {folder.folder}") from stop
+            with Deferred():  # once more Ctrl-C must not cut the record short
+                work.save("interrupted")
+            raise Interrupted(f"interrupted: resume with gleanet {COMMAND} --resume {folder.folder}", exit_code=exit_code(stop)) from stop
         except BaseException:
             work.save("failed")
             raise

@@ -13,6 +13,7 @@ import msgspec
 
 from gleanet.core import host, store
 from gleanet.core.errors import Interrupted, PeerLost, SettingsError, StoreError
+from gleanet.core.interrupt import Deferred, exit_code
 from gleanet.core.launch import launch
 from gleanet.core.lock import LOCK
 from gleanet.core.progress import Progress
@@ -104,13 +105,13 @@ def recorded(
     """Open (or reopen) a run folder and keep its record true, however the run ends.
 
     The record says ``running`` from before the work, so that a run that is killed at any moment can be resumed, until the block ends; then
-    ``done`` unless the block set another status, ``interrupted`` on Ctrl-C, ``failed`` on an error. A run that fails before it has written
+    ``done`` unless the block set another status, ``interrupted`` when a signal stopped it, ``failed`` on an error. A run that fails before it has written
     any artefact leaves no folder; one that was resumed keeps what its record had. Of several processes (``team``) the one of rank 0 alone
     opens the folder and writes.
 
     Raises:
         BadInput, StoreError: see :mod:`gleanet.core.store`.
-        Interrupted: on Ctrl-C, with the line that says how to go on.
+        Interrupted: on one of these signals, with the line that says how to resume.
         PeerLost: another process has died; the line says how to go on.
     """
     started = datetime.now(UTC)
@@ -131,13 +132,13 @@ def recorded(
         try:
             yield recorder
         except KeyboardInterrupt as stop:
-            recorder.end("interrupted")
-            if not recorder.has_work():
-                raise Interrupted("interrupted before anything was done") from stop
-            raise Interrupted(f"interrupted: go on with {_command(command, folder)}") from stop
+            with Deferred():  # once more Ctrl-C must not cut the record short
+                recorder.end("interrupted")
+            how = f": resume with {_command(command, folder)}" if recorder.has_work() else " before anything was done"
+            raise Interrupted(f"interrupted{how}", exit_code=exit_code(stop)) from stop
         except PeerLost as loss:
             recorder.end("interrupted")
-            raise PeerLost(f"{loss}: go on with {_command(command, folder)}" if recorder.has_work() else str(loss)) from loss
+            raise PeerLost(f"{loss}: resume with {_command(command, folder)}" if recorder.has_work() else str(loss)) from loss
         except BaseException:
             recorder.end("failed")
             raise
@@ -175,7 +176,7 @@ def done_already(resume: str | None, command: str, progress: Progress, needs: Se
     if together is None or together.rank == 0:
         with store.resume(resume) as locked:
             _discard_states(locked)
-    progress.say(f"{folder.folder} is {run.status}: there is nothing to go on with")
+    progress.say(f"{folder.folder} is {run.status}: nothing to resume")
     return replace(run, results=_placed(run.results, folder))
 
 

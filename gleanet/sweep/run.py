@@ -13,6 +13,7 @@ import msgspec
 from gleanet.core import host, store
 from gleanet.core.errors import Interrupted, SettingsError, StoreError
 from gleanet.core.files import write_bytes
+from gleanet.core.interrupt import Deferred, exit_code
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Run, dumps
 from gleanet.core.settings import plain
@@ -115,10 +116,11 @@ def _worked(work: _Sweep, place: Place, again: str, progress: Progress) -> Sweep
         _drive(work, place, progress)
         place.clear()
     except KeyboardInterrupt as stop:
-        progress.say("Ctrl-C: the cells at work save their state")
+        progress.say("stopping: running jobs are saving their state")
         place.stop()
-        work.save("interrupted")
-        raise Interrupted(f"interrupted: go on with {again}") from stop
+        with Deferred():  # once more Ctrl-C must not cut the record short
+            work.save("interrupted")
+        raise Interrupted(f"interrupted: resume with {again}", exit_code=exit_code(stop)) from stop
     except BaseException:
         work.save("failed")
         raise

@@ -24,6 +24,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from gleanet.core.errors import ModelError, PeerLost, SettingsError
+from gleanet.core.interrupt import SIGNALS
 from gleanet.core.launch import Launch
 from gleanet.core.settings import Device
 from gleanet.train.syncnorm import shared_statistics
@@ -95,8 +96,8 @@ class Together:
 
 
 def connect(device: Device, launch: Launch, *, timeout: timedelta = TIMEOUT) -> Together:
-    """Wait for the other processes that torchrun has started, and be one of them. In the main thread, from then on Ctrl-C and SIGTERM,
-    which torchrun sends where another process has died, raise one error, once.
+    """Wait for the other processes that torchrun has started, and be one of them. In the main thread, from then on Ctrl-C, SIGHUP and
+    SIGTERM, which torchrun sends where another process has died, raise one error, once.
 
     Args:
         device: as in ``gleanet train --device``; on GPUs each process takes the one of its local rank.
@@ -133,12 +134,13 @@ def connect(device: Device, launch: Launch, *, timeout: timedelta = TIMEOUT) -> 
 
 def _end_once() -> None:
     def end(number: int, frame: FrameType | None) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM):
+        for each in SIGNALS:
             signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt if number == signal.SIGINT else PeerLost(f"{LOST}, or torchrun was stopped")
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
+    for number in SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, end)
 
 
 def _mean_in_order(values: Tensor) -> "torch.futures.Future[Tensor]":

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gleanet.core.errors import GleanetError, ModelError
+from gleanet.core.interrupt import Deferred
 from gleanet.core.progress import SILENT, Advance, Listener, Progress
 from gleanet.core.records import Curve, CurvePoint, Preprocess
 from gleanet.data import ImageSet, epoch
@@ -18,7 +19,6 @@ from gleanet.nn import class_count
 from gleanet.nn.modes import mode
 from gleanet.train import resume
 from gleanet.train.evaluate import count_correct, device_of
-from gleanet.train.interrupt import Deferred
 from gleanet.train.randomness import forked_random, seed_random
 from gleanet.train.rangetest import range_test
 from gleanet.train.recipe import Recipe, learning_rate, optimizer, steps_per_epoch, total_steps

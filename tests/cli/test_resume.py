@@ -172,7 +172,7 @@ def test_ctrl_c_stops_at_the_next_step_and_says_how_to_go_on(
     assert process.returncode == 130, errors
     lines = [line for line in errors.splitlines() if line.startswith("gleanet: ")]
     command = job(name).arguments[0]
-    assert lines == [f"gleanet: interrupted: go on with gleanet {command} --resume {folder}"]
+    assert lines == [f"gleanet: interrupted: resume with gleanet {command} --resume {folder}"]
     assert "Traceback" not in errors
     assert RunFolder(folder).read().status == "interrupted"
     done = gleanet(command, "--resume", folder)
@@ -184,7 +184,7 @@ def test_a_run_that_is_done_is_not_done_again(gleanet: Gleanet, trained: Path) -
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.name != ".lock"}
     done = gleanet("train", "--resume", trained)
     assert done.returncode == 0, done.stderr
-    assert "nothing to go on with" in done.stderr
+    assert "nothing to resume" in done.stderr
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*") if path.name != ".lock"} == before
 
 

@@ -138,7 +138,7 @@ def test_ctrl_c_stops_the_cell_too_and_says_how_to_go_on(gleanet: Gleanet, train
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130, errors
-    assert errors.splitlines()[-1] == f"gleanet: interrupted: go on with gleanet sweep --resume {tmp_path / 'out'}"
+    assert errors.splitlines()[-1] == f"gleanet: interrupted: resume with gleanet sweep --resume {tmp_path / 'out'}"
     assert not cell.is_running()
     (folder,) = [path for path in (tmp_path / "out" / "cells").iterdir() if path.is_dir()]
     assert RunFolder(folder).read().status == "interrupted"

@@ -171,7 +171,7 @@ def test_ctrl_c_has_the_cells_save_their_state_and_leaves_none_behind(nodes: Nod
     out, errors = sweep.communicate(timeout=120)
     assert (sweep.returncode, out) == (130, "")
     assert errors.splitlines()[-1] == (
-        f"gleanet: interrupted: go on with gleanet sweep --resume {tmp_path / 'stopped'} --ray {nodes.address}"
+        f"gleanet: interrupted: resume with gleanet sweep --resume {tmp_path / 'stopped'} --ray {nodes.address}"
     )
     assert "Traceback" not in errors
     assert not any(cell.is_running() for cell in cells)

@@ -128,7 +128,7 @@ def test_a_process_that_is_killed_ends_the_other_and_the_run_goes_on(whole: byte
     assert process.returncode != 0
     assert time.monotonic() - began < 60
     resume = f"torchrun --nproc-per-node 2 -m gleanet train --resume {folder}"
-    assert said(errors) == [f"gleanet: another process of this training has died or cannot be reached: go on with {resume}"]
+    assert said(errors) == [f"gleanet: another process of this training has died or cannot be reached: resume with {resume}"]
     assert "gloo" not in errors
     assert RunFolder(folder).read().status in ("interrupted", "running" if rank == 0 else "interrupted")
     shutil.copytree(folder, tmp_path / "alone")
@@ -151,11 +151,11 @@ def test_ctrl_c_stops_all_processes_at_one_step(whole: bytes, tmp_path: Path, to
         os.kill(process.pid if to == "torchrun" else of_rank(process, 1).pid, signal.SIGTERM if to == "torchrun" else signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode != 0
-    assert said(errors) == [f"gleanet: interrupted: go on with torchrun --nproc-per-node 2 -m gleanet train --resume {folder}"]
+    assert said(errors) == [f"gleanet: interrupted: resume with torchrun --nproc-per-node 2 -m gleanet train --resume {folder}"]
     assert RunFolder(folder).read().status == "interrupted"
     finish(start(["train", "--resume", str(folder)]))
     assert (folder / "model.gleanet").read_bytes() == whole
-    assert "nothing to go on with" in finish(start(["train", "--resume", str(folder)]))
+    assert "nothing to resume" in finish(start(["train", "--resume", str(folder)]))
 
 
 @pytest.mark.slow

@@ -191,7 +191,7 @@ def test_ctrl_c_at_the_terminal_ends_all_of_it_and_says_how_to_go_on(tmp_path: P
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     lines = [line for line in errors.splitlines() if line.startswith("gleanet: ")]
-    assert lines == [f"gleanet: interrupted: go on with gleanet frameworks run --resume {folder}"]
+    assert lines == [f"gleanet: interrupted: resume with gleanet frameworks run --resume {folder}"]
     assert "Traceback" not in errors
     assert RunFolder(folder).read().status == "interrupted"
     assert none_left(str(folder))

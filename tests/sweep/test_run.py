@@ -45,7 +45,7 @@ def test_every_cell_runs_once_and_the_record_says_what_came_out(tmp_path: Path) 
 def test_resumed_equals_uninterrupted_and_what_is_finished_never_runs_again(tmp_path: Path, after: int) -> None:
     whole = swept(tmp_path / "whole", Scripted())
     first, second = Scripted(ctrl_c=after), Scripted(slots=2)
-    with pytest.raises(Interrupted, match=f"go on with gleanet sweep --resume {tmp_path / 'parts'}"):
+    with pytest.raises(Interrupted, match=f"resume with gleanet sweep --resume {tmp_path / 'parts'}"):
         swept(tmp_path / "parts", first)
     assert (first.stopped, first.cleared) == (True, False)
     assert store.find(tmp_path / "parts").read().status == "interrupted"
