@@ -105,7 +105,8 @@ def recorded(
     """Open (or reopen) a run folder and keep its record true, however the run ends.
 
     The record says ``running`` from before the work, so that a run that is killed at any moment can be resumed, until the block ends; then
-    ``done`` unless the block set another status, ``interrupted`` when a signal stopped it, ``failed`` on an error. A run that fails before it has written
+    ``done`` unless the block set another status, ``interrupted`` by a signal, ``failed`` on an error. A run that fails before it has
+    written
     any artefact leaves no folder; one that was resumed keeps what its record had. Of several processes (``team``) the one of rank 0 alone
     opens the folder and writes.
 

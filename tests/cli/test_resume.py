@@ -205,3 +205,16 @@ def test_checkpoints_come_by_time_too() -> None:
     from gleanet.train import loop
 
     assert loop.SAVE_EVERY_S <= 30
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_sigterm_and_sighup_stop_like_ctrl_c(tmp_path: Path, number: signal.Signals, code: int) -> None:
+    process = Job(COMMANDS["train"][:-4] + ("--epochs", "200", "--lr", "0.1"), {}, 0.0).start(tmp_path / "run")
+    wait_for(tmp_path / "run" / "train.state", process)
+    process.send_signal(number)
+    process.send_signal(number)  # a closed terminal and its shell send one each
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    assert RunFolder(tmp_path / "run").read().status == "interrupted"

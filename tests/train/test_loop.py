@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from gleanet.core.errors import CheckpointError, GleanetError, ModelError
+from gleanet.core.interrupt import Deferred
 from gleanet.core.progress import Advance
 from gleanet.core.records import Preprocess
 from gleanet.train import Recipe, fit, loop
-from gleanet.core.interrupt import Deferred
 from tests.train.tiny import images, net, same
 
 RECIPE = Recipe(epochs=2.5, batch_size=20, lr=0.05, flip=False, augment=False)
