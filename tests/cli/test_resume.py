@@ -210,7 +210,7 @@ def test_checkpoints_come_by_time_too() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_sigterm_and_sighup_stop_like_ctrl_c(tmp_path: Path, number: signal.Signals, code: int) -> None:
-    process = Job(COMMANDS["train"][:-4] + ("--epochs", "200", "--lr", "0.1"), {}, 0.0).start(tmp_path / "run")
+    process = Job((*COMMANDS["train"][:-4], "--epochs", "200", "--lr", "0.1"), {}, 0.0).start(tmp_path / "run")
     wait_for(tmp_path / "run" / "train.state", process)
     process.send_signal(number)
     process.send_signal(number)  # a closed terminal and its shell send one each
