@@ -9,7 +9,7 @@ from gleanet.cli.terminal import TerminalProgress, print_json, print_table, prin
 from gleanet.core.errors import SettingsError
 from gleanet.core.records import Run
 from gleanet.core.settings import Allocation, PruneSettings, Pruning, Quantizing, Recycle, ShrinkSettings, Training, TrainSettings
-from gleanet.report import baseline, table
+from gleanet.report import baseline, frontier_table, table, verdict
 
 # The names of gleanet.nn.NAMES, in words: importing them would import torch to show a help text. A test compares.
 BUILT_IN = (
@@ -26,6 +26,7 @@ Model = Annotated[
 ]
 BELOW_BAR = 3
 # columns of the result table that a narrow terminal does without, the first first
+POINT_LAST = ("Predicted time", "On disk", "Accuracy against quantized alone", "Dropped and narrowed", "p50", "Accuracy (95 %")
 ROW_LAST = ("Peak memory", "Parameters", "p50, batch 64", "Speed-up, batch 64", "MACs", "p50, batch 1", "On disk")
 
 
@@ -259,6 +260,9 @@ def print_run(run: Run) -> None:
             print_text(
                 f"{label}: {100 * found['value']:.2f} % ({100 * found['low']:.2f} to {100 * found['high']:.2f}, {found['n']:,} test images)"
             )
+    if run.frontier is not None:
+        print_table(frontier_table(run.frontier), last=POINT_LAST)
+        print_text(verdict(run.frontier))
     if run.rows:
         print_table(table(run.rows, baseline(run.rows)), last=ROW_LAST)
     for note in run.notes:

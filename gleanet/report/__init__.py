@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from gleanet.report.comparison import attribute_table as attribute_table
 from gleanet.report.comparison import comparison_tables as comparison_tables
+from gleanet.report.frontier import frontier_table as frontier_table
+from gleanet.report.frontier import verdict as verdict
 from gleanet.report.model_card import model_card as model_card
 from gleanet.report.model_card import write_card as write_card
 from gleanet.report.quantization import trial_table as trial_table

@@ -12,6 +12,7 @@ from gleanet.core.files import write_bytes
 from gleanet.core.records import Accuracy, Row, Run
 from gleanet.core.store import ARTEFACTS, CARD, RECORD
 from gleanet.report import units
+from gleanet.report.frontier import frontier_table, verdict
 from gleanet.report.tables import Table, baseline, final, table
 from gleanet.report.view import answer
 
@@ -115,6 +116,9 @@ def _files(run: Run, names: Sequence[str]) -> Iterator[str]:
 
 
 def _results(run: Run) -> Iterator[str]:
+    if run.frontier is not None:
+        points = frontier_table(run.frontier)
+        yield f"## Frontier\n\n{_text(verdict(run.frontier))}\n\n{_markdown(points)}\n\n{_text(points.caption)}."
     if run.rows:
         whole = table(run.rows, baseline(run.rows))
         yield f"## Results\n\n{_markdown(whole)}\n\n{whole.caption}. {_machine(run)}"

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from gleanet.core.records import Accuracy, Latency, Run, loads_plain
 from gleanet.report import charts, curves, tables, tradeoff, view
+from gleanet.report.frontier import verdict
 
 SHAPES = (charts.WIDE, charts.NARROW)
 
@@ -24,6 +25,7 @@ class Picture:
 class Pictures:
     """The charts of a page, None where the run has no figures for one; ``lines`` names the lines of the learning curves, in their order."""
 
+    frontier: Picture | None
     tradeoff: Picture | None
     candidates: Picture | None
     widths: Picture | None
@@ -41,6 +43,12 @@ def pictures(run: Run) -> Pictures:
     timed = curves.picked(curves.width_curves(run.table))
     calibrator = _calibrator(run)
     return Pictures(
+        frontier=None
+        if run.frontier is None
+        else _picture(
+            [tradeoff.frontier(run.frontier, shape) for shape in SHAPES],
+            f"Accuracy against latency of every delivered file. {verdict(run.frontier)} The figures are in the table.",
+        ),
         tradeoff=_picture(
             [tradeoff.steps(run.rows, shape, chosen=chosen) for shape in SHAPES],
             f"Accuracy against latency of every step. {view.answer(run)} The figures are in the table of steps.",

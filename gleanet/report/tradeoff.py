@@ -6,9 +6,10 @@ from typing import Any
 
 import altair as alt
 
-from gleanet.core.records import Accuracy, Latency, Row, Trial
+from gleanet.core.records import Accuracy, Frontier, Latency, Row, Trial
 from gleanet.report import units
 from gleanet.report.charts import ACCENT, INK, MUTED, Encoding, Shape, as_svg, described, inline_data
+from gleanet.report.frontier import changes, label
 from gleanet.report.labels import Align, Spot, place
 
 DEPTH = 10.0  # points of accuracy below the best that the picture of candidates shows; what lies lower is marked at its edge
@@ -86,6 +87,16 @@ def candidates(trials: Sequence[Trial], shape: Shape, *, base: tuple[Accuracy, S
     if base is not None and (own := _point("float", "float", *base, "the file that was quantized")) is not None:
         points.append(own)
     return _drawn(_within(ranked(points)), shape, whiskers=False, names=False)
+
+
+def frontier(found: Frontier, shape: Shape) -> str | None:
+    """The delivered files of a frontier with the float file; pointing at a point shows what was dropped and narrowed."""
+    own = found.original
+    points = [_point("float", "float", own.accuracy, own.latencies, "as given")]
+    for index, one in enumerate(found.points):
+        kind = "chosen" if index == found.chosen else ""
+        points.append(_point(label(index), kind, one.measured.accuracy, one.measured.latencies, changes(one)))
+    return _drawn(ranked([point for point in points if point is not None]), shape, whiskers=True, names=True)
 
 
 def ranked(points: Sequence[Point]) -> list[Point]:

@@ -12,6 +12,7 @@ from gleanet.core.settings import command_line
 from gleanet.report import units
 from gleanet.report.answers import AnswersView, answers_view
 from gleanet.report.curves import curve_caption, curve_table
+from gleanet.report.frontier import frontier_table, verdict
 from gleanet.report.quantization import node_table, range_table, repair_table, sensitivity_table, trial_table
 from gleanet.report.tables import Table, baseline, fact_table, final, speedup, threads_text, width_table
 from gleanet.report.tables import table as table
@@ -63,6 +64,8 @@ class Page:
     context: tuple[str, ...]
     trouble: str | None
     files: tuple[File, ...]
+    frontier: Table
+    verdict: str
     results: Table
     trials: Table
     nodes: Table
@@ -98,6 +101,8 @@ def page(run: Run, files: Sequence[str] = (), answers: Answers | None = None, ch
         context=_context(run, base),
         trouble=_TROUBLE.get(run.status),
         files=shown,
+        frontier=frontier_table(run.frontier),
+        verdict=verdict(run.frontier),
         results=table(run.rows, base),
         trials=trial_table(run.trials),
         nodes=node_table(run.trials, _float_nodes(run)),
