@@ -22,7 +22,7 @@ from gleanet.cli.papers import papers
 from gleanet.cli.serve import serve
 from gleanet.cli.streams import lasting
 from gleanet.cli.sweep import sweep
-from gleanet.cli.terminal import print_error, print_text
+from gleanet.cli.terminal import print_error, print_text, stand_ins
 from gleanet.core.errors import GleanetError, SettingsError
 from gleanet.core.interrupt import Received, stoppable
 from gleanet.core.launch import Launch, launch
@@ -72,6 +72,7 @@ def _root(show: Annotated[bool, typer.Option("--version", callback=_version, is_
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Expected errors print one line; only our own mistakes show a traceback."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    stand_ins()
     with lasting() as output, stoppable() as received:
         try:
             code = _code(arguments, received)

@@ -7,8 +7,9 @@ import typer
 
 from gleanet.cli import options as o
 from gleanet.cli.jobs import BELOW_BAR, ROW_LAST, print_run
-from gleanet.cli.terminal import TerminalProgress, print_json, print_table, print_text
+from gleanet.cli.terminal import TerminalProgress, print_json, print_note, print_table, print_text
 from gleanet.core.errors import SettingsError
+from gleanet.core.files import is_onnx
 from gleanet.core.records import Preprocess, Row
 from gleanet.core.settings import Input, QuantizeSettings, Quantizing
 from gleanet.report import table, trial_table
@@ -71,7 +72,7 @@ def export(
     if json:
         print_json({"file": str(done.path), "bytes": size, "max_abs_diff": done.max_abs_diff, "input": input or "float"})
     else:
-        whose = source if Path(source).suffix == ".onnx" else "torch"
+        whose = source if is_onnx(source) else "torch"
         print_text(f"{done.path}: {size:,} bytes, within {done.max_abs_diff:.1e} of {whose}'s")
     return 0
 
@@ -82,7 +83,7 @@ def _target(source: str, out: Path | None, forms: str) -> Path:
         return out
     given = Path(source)
     name = f"{given.stem if given.suffix else source.rpartition(':')[2]}.onnx"
-    if given.suffix == ".onnx":
+    if is_onnx(given):
         name = f"{given.stem}.{forms or 'reformed'}.onnx"
     return (out or (given.parent if given.is_file() else Path())) / name
 
@@ -102,7 +103,14 @@ def _preprocess(mean: str | None, std: str | None) -> Preprocess | None:
         return None
     if mean is None or std is None:
         raise SettingsError(f"--mean and --std belong together: --{'mean' if mean is None else 'std'} is missing")
-    return Preprocess(mean=_numbers("--mean", mean), std=_numbers("--std", std))
+    means, stds = _numbers("--mean", mean), _numbers("--std", std)
+    # Pixels scaled to 0..1 have neither a mean nor a standard deviation above 1: these are of pixels from 0 to 255.
+    if max(*means, *stds) <= 1:
+        return Preprocess(mean=means, std=stds)
+    if 0 < max(means) <= 1:
+        raise SettingsError(f"--mean {mean} is of pixels scaled to 0..1, --std {std} of pixels from 0 to 255: give both on the same scale")
+    print_note("--mean and --std are above 1: taken as those of pixels from 0 to 255")
+    return Preprocess(range=(0.0, 255.0), mean=means, std=stds)
 
 
 def _numbers(option: str, text: str) -> tuple[float, ...]:

@@ -1,5 +1,7 @@
 """What the terminal shows: bars on standard error, results on standard output."""
 
+import codecs
+import io
 import sys
 import textwrap
 import time
@@ -117,6 +119,24 @@ def _finished(what: str, done: int, unit: str, seconds: float) -> str:
     return f"{what}: {done:,} {unit} in {seconds:.1f} s"
 
 
+_STAND_INS = {"\N{MINUS SIGN}": "-", "\N{EN DASH}": "-", "\N{MULTIPLICATION SIGN}": "x", "\N{HORIZONTAL ELLIPSIS}": "..."}
+
+
+def stand_ins() -> None:
+    """Let standard output and error write stand-ins for what their encoding lacks: no result is lost over a minus sign."""
+    codecs.register_error("gleanet", _stand_in)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="gleanet")
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    missing = error.object[error.start : error.end]
+    return "".join(_STAND_INS.get(character, "?") for character in missing), error.end
+
+
 def print_json(value: Any) -> None:
     """One JSON document on standard output."""
     sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")
@@ -154,6 +174,11 @@ def print_table(table: Table, *, last: Sequence[str] = ()) -> None:
         print_text(f"left out for the width: {'; '.join(left)} (a wider terminal, a pipe or --json has them)")
     if table.caption:
         print_text(table.caption)
+
+
+def print_note(line: str) -> None:
+    """A remark on standard error."""
+    sys.stderr.write(f"{printable(line)}\n")
 
 
 def print_error(message: str) -> None:

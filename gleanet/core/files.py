@@ -9,6 +9,12 @@ from tempfile import mkstemp
 from gleanet.core.errors import StoreError
 
 PART = ".part"
+_ONNX = (".onnx", ".onnxtxt", ".onnxjson", ".ort")
+
+
+def is_onnx(name: str | Path) -> bool:
+    """Whether a file's name ends as those of ONNX networks do, in any case; which of their forms it has shows when it is read."""
+    return Path(name).suffix.lower() in _ONNX
 
 
 @contextmanager

@@ -69,6 +69,8 @@ def read_model(path: StrPath, *, weights: bool = True) -> onnx.ModelProto:
         raise ModelError(f"{file} is a folder: give an ONNX file", slug="onnx-unreadable") from error
     except OSError as error:
         raise ModelError(f"cannot read {file}: {error.strerror or error}", slug="onnx-unreadable") from error
+    if other := _other_form(data):
+        raise ModelError(f"{file} is {other}", slug="onnx-unreadable")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
@@ -86,6 +88,16 @@ def read_model(path: StrPath, *, weights: bool = True) -> onnx.ModelProto:
             raise ModelError(f"{file}: external data cannot be read: {one_line(error)}") from error
     check_tensors(_tensors(model), file)
     return model
+
+
+def _other_form(data: bytes) -> str:
+    """What a file is that holds an ONNX network in another form than the usual one, and what to do; empty for all others."""
+    if data[4:8] == b"ORTM":
+        return "in ONNX Runtime's own format (.ort), which cannot be converted back: give the .onnx file that it was made from"
+    start = data[:200].lstrip()
+    if start.startswith((b"ir_version:", b"<")) or (start.startswith(b"{") and (b'"ir_version"' in start or b'"irVersion"' in start)):
+        return "an ONNX network written as text: convert it with onnx.save(onnx.load(file), 'model.onnx')"
+    return ""
 
 
 def main_inputs(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
@@ -193,7 +205,7 @@ def _answer(session: Any, file: Path) -> tuple[str, bool]:
 
 
 def optimized_graph(path: StrPath) -> onnx.GraphProto:
-    """The graph that ONNX Runtime runs for ``path`` on this machine.
+    """The graph that ONNX Runtime runs for ``path`` on this machine; without the values of external data.
 
     Raises:
         ModelError: the runtime refuses it.
@@ -201,7 +213,8 @@ def optimized_graph(path: StrPath) -> onnx.GraphProto:
     with tempfile.TemporaryDirectory(prefix="gleanet-") as folder:
         optimized = Path(folder) / "optimized.onnx"
         open_session(path, optimized=optimized)
-        return onnx.load(str(optimized)).graph
+        # weights that lie outside ``path`` are named as they are there, and are not in this folder
+        return onnx.load(str(optimized), load_external_data=False).graph
 
 
 def node_counts(path: StrPath) -> dict[str, int]:

@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from gleanet.core.errors import BadInput, ModelError, SettingsError
+from gleanet.core.files import is_onnx
 from gleanet.core.lazy import Array
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Measurement, Preprocess, Row, Run
@@ -60,7 +61,7 @@ def export(
         ExportError: the file does not compute what its source computes; nothing is written then.
     """
     pixels = None if data is None else _load(source, weights, data, progress).test.images[:64]
-    if Path(source).suffix == ".onnx":
+    if is_onnx(source):
         if weights is not None:
             raise SettingsError(f"--weights belongs to a network: {source} has its own")
         if (input, output, batch, layout, preprocess) == (None,) * 5:
@@ -176,7 +177,7 @@ def _real_images(source: Path, settings: QuantizeSettings, progress: Progress) -
 
 def _load(model: str, weights: str | None, data: str, progress: Progress) -> Dataset:
     """A data set; class folders are cut to the size that an ONNX file fixes."""
-    if Path(model).suffix != ".onnx" or not Path(model).is_file():
+    if not is_onnx(model) or not Path(model).is_file():
         return load_for(model, weights, data, progress=progress)
     return load(data, image_size=open_session(model).side, progress=progress)
 
@@ -245,7 +246,10 @@ def measure(
             progress=progress,
         )
         names = [name for name in files for _ in runtimes]
-        return tuple(replace(m, file=name, bytes=Path(name).stat().st_size) for m, name in zip(measured, names, strict=True))
+        return tuple(
+            replace(m, file=name, bytes=m.bytes if is_onnx(name) else Path(name).stat().st_size)
+            for m, name in zip(measured, names, strict=True)
+        )
 
 
 def _knows_pixels(file: Path) -> bool:
@@ -257,6 +261,6 @@ def _as_onnx(name: str, temporary: Path) -> Path:
     path = Path(name)
     if not path.is_file():
         raise ModelError(f"there is no file {name}: give .onnx files or .gleanet checkpoints")
-    if path.suffix == ".onnx":
+    if is_onnx(path):
         return path
     return export(name, temporary).path

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gleanet.core.errors import ModelError
+from gleanet.core.files import is_onnx
 from gleanet.core.progress import SILENT, Progress
 from gleanet.measure.inspect import Structure, structure_of
 from gleanet.pipeline.files import export
@@ -28,7 +29,7 @@ def inspect(name: str, *, progress: Progress = SILENT) -> Inspection:
     path = Path(name)
     if not path.is_file():
         raise ModelError(f"there is no file {name}: give an .onnx file or a .gleanet checkpoint")
-    if path.suffix == ".onnx":
+    if is_onnx(path):
         return _inspect(path)
     with tempfile.TemporaryDirectory() as folder:
         found = _inspect(export(name, Path(folder) / "model.onnx", progress=progress).path)

@@ -10,6 +10,7 @@ from gleanet.core.errors import GleanetError, QuantizationError
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import Latency, Trial
 from gleanet.core.stats import sqnr_db
+from gleanet.measure.compare import size_on_disk
 from gleanet.measure.memory import peak_memories
 from gleanet.measure.runtime import one_line
 from gleanet.measure.runtimes import DEFAULT, Candidate, load
@@ -167,7 +168,7 @@ def float_elsewhere(bench: Bench, runtimes: Sequence[str]) -> list[Trial]:
             method=f"float in {other.runtime}",
             verdict="float",
             reason=f"the file as given: {speed_ratio(times[here], times[other]):.2f} of its time in {DEFAULT}",
-            bytes=bench.source.path.stat().st_size,
+            bytes=size_on_disk(bench.source.path),
             latencies=times[other],
             runtime=other.runtime,
         )
