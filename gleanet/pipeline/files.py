@@ -31,6 +31,10 @@ from gleanet.pipeline.subject import BATCH, judging, load_for, samples
 from gleanet.quantize import quantize
 
 RANDOM_IMAGES = 64
+GUESSED = (
+    "does not say how pixels become its input: those of ImageNet networks were assumed, which is a guess, and the accuracy depends on it; "
+    "gleanet export FILE --mean M --std S writes it into the file."
+)
 
 
 def export(
@@ -138,6 +142,8 @@ def quantize_file(
         if choice.path is not None:
             rows.append(Row(f"quantized ({choice.method})", "quantized", replace(measured[1], file="model.int8.onnx")))
         notes = [choice.reason, *measured[0].notes]
+        if images.data is not None and not _knows_pixels(source):
+            notes.append(f"{source.name} {GUESSED}")
         if settings.random_data:
             notes.append("Random images stood in for data: structure, bytes and times are real, accuracy says nothing.")
         return recorder.finish(
@@ -246,6 +252,8 @@ def measure(
             progress=progress,
         )
         names = [name for name in files for _ in runtimes]
+        guessed = () if test is None or _knows_pixels(onnx[0]) else (f"It {GUESSED}",)
+        measured = (replace(measured[0], notes=(*guessed, *measured[0].notes)), *measured[1:])
         return tuple(
             replace(m, file=name, bytes=m.bytes if is_onnx(name) else Path(name).stat().st_size)
             for m, name in zip(measured, names, strict=True)

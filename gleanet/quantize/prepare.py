@@ -28,6 +28,7 @@ SUM_BROADCASTS = 8  # as Add does
 RESIZE_MODES = 11  # from here on Resize says how coordinates are transformed
 SAME = 1e-3  # of the largest logit: what raising the opset may change
 _QUANTIZED = {"QuantizeLinear", "DequantizeLinear", "QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger", "QGemm"}
+_OPTIMIZED = {"FusedConv", "NhwcFusedConv", "FusedGemm"}
 _WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 _FUSED = re.compile(r"(/\w*Fusion\w*/?)+$")
 _HALF: dict[int, str] = {onnx.TensorProto.FLOAT16: "float16", onnx.TensorProto.BFLOAT16: "bfloat16", onnx.TensorProto.DOUBLE: "float64"}
@@ -47,6 +48,10 @@ def prepare(model: onnx.ModelProto, file: Path, *, activations: Literal["fast", 
     """
     if any(node.op_type in _QUANTIZED for node in model.graph.node):
         raise ModelError(f"{file} is quantized already: give the float model it was made from", slug="onnx-quantized")
+    if fused := sorted({f"{node.domain}.{node.op_type}" for node in model.graph.node if _is_fused(node)}):
+        raise ModelError(
+            f"{file} is optimized already, by ONNX Runtime ({', '.join(fused)}), and would stay in float: give the file from before"
+        )
     if training := next(training_nodes(model.graph), None):
         raise ModelError(f"{file}: {training} is in training mode, its answers depend on the batch: export the model for evaluation")
     model = _plain(model, file)
@@ -63,6 +68,11 @@ def prepare(model: onnx.ModelProto, file: Path, *, activations: Literal["fast", 
     ready = _inferred(ready, file)
     _name_nodes(ready.graph)
     return ready
+
+
+def _is_fused(node: onnx.NodeProto) -> bool:
+    """Whether a node is a layer in a form that ONNX Runtime's optimizer writes and its quantizer does not know."""
+    return node.domain == "com.microsoft.nchwc" or (node.domain == "com.microsoft" and node.op_type in _OPTIMIZED)
 
 
 def opset_of(model: onnx.ModelProto) -> int:

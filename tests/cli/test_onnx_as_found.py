@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import onnx
+import onnxruntime as ort
 import pytest
 
 from gleanet.cli.app import main
@@ -28,7 +29,9 @@ def test_external_data_goes_through_quantize_and_counts_in_the_size(
     few = ["--calibration", "32", "--selection", "64", "--method", "u8s8", "--max-drop", "100", "--out", "run"]
     assert main(["quantize", "model/m.onnx", "--data", "digits", *few]) == 0
     assert all(tensor.data_location == onnx.TensorProto.DEFAULT for tensor in onnx.load("run/model.int8.onnx").graph.initializer)
-    capsys.readouterr()
+    assert "is a guess" in capsys.readouterr().out
+    assert main(["measure", "model/m.onnx", "--data", "digits"]) == 0
+    assert "is a guess" in capsys.readouterr().out
     assert main(["measure", "model/m.onnx", "--random-data", "--json"]) == 0
     size = json.loads(capsys.readouterr().out)["measurements"][0]["bytes"]
     assert size == path.stat().st_size + Path(f"{path}.data").stat().st_size
@@ -61,3 +64,15 @@ def test_an_encoding_without_a_minus_sign_loses_no_table() -> None:
     done = subprocess.run([sys.executable, "-X", "utf8=0", "-c", code], env={"PYTHONIOENCODING": "ascii", "PYTHONPATH": ":".join(sys.path)},
         capture_output=True, text=True, check=False)  # fmt: skip
     assert done.stdout == "-1.5 x\n", done.stderr
+
+
+@pytest.mark.parametrize("level", ["ORT_ENABLE_EXTENDED", "ORT_ENABLE_ALL"])
+def test_a_file_that_the_runtime_has_optimized_is_refused(level: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    ort.InferenceSession(str(save(convnet(channels=16), tmp_path / "m.onnx")), options, providers=["CPUExecutionProvider"])
+    code = main(["quantize", str(tmp_path / "optimized.onnx"), "--random-data", "--method", "u8s8", "--out", str(tmp_path / "run")])
+    assert code == 2
+    assert "give the file from before" in capsys.readouterr().err
