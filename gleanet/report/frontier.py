@@ -1,5 +1,6 @@
 """The frontier of a run: a table and a sentence on the delivered networks, the same on the page and in the terminal."""
 
+from gleanet.core.errors import StoreError
 from gleanet.core.frontier import milliseconds, speedup
 from gleanet.core.records import Change, Frontier, Point
 from gleanet.report import units
@@ -10,9 +11,14 @@ SHOWN = 3  # names of dropped branches in a cell; the others are counted
 
 
 def frontier_table(found: Frontier | None) -> Table:
-    """The float file, then every point; without rows where the run has no frontier."""
+    """The float file, then every point; without rows where the run has no frontier.
+
+    Raises:
+        StoreError: the record names a delivered point that it does not have.
+    """
     if found is None:
         return Table((), ())
+    _check(found)
     header = (
         "Network",
         "Dropped and narrowed",
@@ -80,6 +86,7 @@ def verdict(found: Frontier | None) -> str:
     """What is delivered, and how it compares with the float file and with quantized alone; empty where there is no frontier."""
     if found is None:
         return ""
+    _check(found)
     measured, alone = found.points[found.chosen].measured, found.points[0].measured
     fast = _times(speedup(found.original, measured))
     against = f"{fast} as fast as the float file" + (f", accuracy {units.change(measured.change)}" if measured.change else "")
@@ -96,6 +103,11 @@ def limit_words(found: Frontier) -> str:
     """The limit as the option that sets it."""
     option = {"max_drop": "--max-drop", "speedup": "--speedup", "latency_ms": "--latency", "point": "--point"}.get(found.limit, found.limit)
     return f"{option} {found.value:g}{' ms' if found.limit == 'latency_ms' else ''}"
+
+
+def _check(found: Frontier) -> None:
+    if not 0 <= found.chosen < len(found.points):
+        raise StoreError(f"the record is damaged: it delivers point {found.chosen} of a frontier of {len(found.points)} points")
 
 
 def _against(one: Change | None, other: Change | None) -> str:

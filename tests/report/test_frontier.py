@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from gleanet.cli.jobs import print_run
+from gleanet.core.errors import StoreError
 from gleanet.core.records import Change, Frontier, Latency, LayerWidth, Measurement, Point, Run
 from gleanet.core.stats import wilson
 from gleanet.report import document, frontier_table, model_card, verdict
@@ -60,6 +61,13 @@ def test_page_card_and_terminal_show_it(capsys: pytest.CaptureFixture[str]) -> N
     assert "## Frontier" in model_card(run)
     print_run(run)
     assert verdict(run.frontier) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("chosen", [3, -1])
+def test_a_delivered_point_that_is_not_there_is_one_line(chosen: int) -> None:
+    for show in (document, model_card):
+        with pytest.raises(StoreError, match="a frontier of 3 points"):
+            show(frontier_run(chosen))
 
 
 def test_a_run_without_a_frontier_is_shown_as_before() -> None:
