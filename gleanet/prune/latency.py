@@ -1,7 +1,7 @@
 """Milliseconds as a function of widths, from a measured table; and the plan whose *measured* time meets a target."""
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypeVar
 
 from gleanet.core.errors import BudgetError, SettingsError
@@ -13,6 +13,7 @@ PlanT = TypeVar("PlanT")
 MOST = 17  # widths of one layer that are measured where only its outputs or only its inputs vary
 TRIES = 6
 WITHIN = 0.05  # of the target
+ADD = ":add"  # "<layer>:add" in a table: the add that the branch ending with this layer meets; one width, that of the layer's outputs
 
 
 class TimeModel:
@@ -30,26 +31,40 @@ class TimeModel:
         self._layers = [(path, times.outs, times.ins, times.ms) for times in table.layers for path in times.layers]
         whole = cost.layer_widths({})
         for path, outs, ins, _ in self._layers:
-            if path not in whole or whole[path] != (outs[-1], ins[-1]):
-                raise SettingsError(f"the table of times is of another network: its layer {path} has {outs[-1]} x {ins[-1]} channels")
+            layer = path.removesuffix(ADD)
+            if layer not in whole or _widths(path, whole) != (outs[-1], ins[-1]):
+                raise SettingsError(f"the table of times is of another network: its layer {layer} has {outs[-1]} x {ins[-1]} channels")
         self._rest = table.base_ms - self._sum(whole)
         self._grids: dict[str, list[tuple[str, int, tuple[int, ...]]]] = {name: [] for name in cost.channels}
         for path, outs, ins, _ in self._layers:
-            for side, (names, axis) in enumerate(zip(cost.sources(path), (outs, ins), strict=True)):
+            names_out, names_in = cost.sources(path.removesuffix(ADD))
+            sources = (names_out, set[str]() if path.endswith(ADD) else names_in)
+            for side, (names, axis) in enumerate(zip(sources, (outs, ins), strict=True)):
                 if len(names) == 1:  # of several groups beside each other only some sums can be measured
                     self._grids[next(iter(names))].append((path, side, axis))
 
-    def ms(self, kept: Mapping[str, int]) -> float:
-        """Milliseconds of the network that keeps these channels (all, of a group that is not named)."""
-        return self._rest + self._sum(self._cost.layer_widths(kept))
+    def ms(self, kept: Mapping[str, int], gone: Collection[str] = frozenset()) -> float:
+        """Milliseconds of the network that keeps these channels (all, of a group that is not named).
+
+        Args:
+            kept: channels by group.
+            gone: paths of the layers with weights in dropped branches: they cost nothing, nor do the adds that they end in.
+        """
+        return self._rest + self._sum(self._cost.layer_widths(kept), gone)
 
     def measured(self, name: str, width: int) -> bool:
         """Whether every layer that a group belongs to was measured at this width of the group."""
         widths = self._cost.layer_widths({name: width})
-        return all(widths[path][side] in axis for path, side, axis in self._grids[name])
+        return all(_widths(path, widths)[side] in axis for path, side, axis in self._grids[name])
 
-    def _sum(self, widths: Mapping[str, tuple[int, int]]) -> float:
-        return sum(_between(outs, ins, ms, *widths[path]) for path, outs, ins, ms in self._layers)
+    def _sum(self, widths: Mapping[str, tuple[int, int]], gone: Collection[str] = frozenset()) -> float:
+        there = (one for one in self._layers if one[0].removesuffix(ADD) not in gone)
+        return sum(_between(outs, ins, ms, *_widths(path, widths)) for path, outs, ins, ms in there)
+
+
+def _widths(path: str, widths: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+    """(outputs, inputs) of an entry of the table; an add has one width."""
+    return (widths[path.removesuffix(ADD)][0], 1) if path.endswith(ADD) else widths[path]
 
 
 def _between(outs: Sequence[int], ins: Sequence[int], ms: Sequence[Sequence[float]], out: int, in_: int) -> float:

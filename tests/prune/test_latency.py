@@ -51,6 +51,23 @@ def test_what_is_predicted_is_the_sum_of_the_layers(name: str, residual: bool) -
     assert made.ms_before == pytest.approx(table.base_ms)
 
 
+def test_a_dropped_branch_and_its_add_cost_nothing() -> None:
+    grouping = find_groups(build("resnet20", seed=0), EXAMPLE, residual=True)
+    cost, table = CostModel(grouping), table_of(grouping)
+    last, inner = "layer2.1.conv2", "layer2.1.conv1"
+    width = cost.layer_widths({})[last][0]
+    (group,) = cost.sources(last)[0]
+    kept = {group: cost.channels[group] // 2}
+    half = cost.layer_widths(kept)[last][0]
+    add = LayerTimes("add", (f"{last}:add",), (half, width), (1,), ((3.0,), (5.0,)))
+    model = TimeModel(cost, replace(table, base_ms=table.base_ms + 5.0, layers=(*table.layers, add)))
+    branch = sum(stairs(*cost.layer_widths({})[path]) for path in (last, inner))
+    assert model.ms({}) == pytest.approx(table.base_ms + 5.0)
+    assert model.ms({}, gone={last, inner}) == pytest.approx(table.base_ms - branch)
+    assert half < width
+    assert model.ms(kept) == pytest.approx(TimeModel(cost, table).ms(kept) + 3.0)
+
+
 @pytest.mark.parametrize("allocation", ["uniform", "global"])
 @pytest.mark.parametrize("target", [0.4, 0.5, 0.6, 0.8])
 @pytest.mark.parametrize("name", ["resnet20", "resnet56", "vgg"])
