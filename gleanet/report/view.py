@@ -7,6 +7,7 @@ from pathlib import PurePath
 from types import MappingProxyType
 
 from gleanet.core.answers import Answers
+from gleanet.core.frontier import milliseconds
 from gleanet.core.records import Row, Run
 from gleanet.core.settings import command_line
 from gleanet.report import units
@@ -202,12 +203,27 @@ def _context(run: Run, base: Row | None) -> tuple[str, ...]:
         )
     elif last is not None and last.measured.accuracy is None:
         lines.append("Accuracy was not measured: this run had no labelled images.")
+    lines += _beside_alone(run, last)
     if run.machine.get("cpu"):
         cores = run.machine.get("cores")
         lines.append(f"Timed on {run.machine['cpu']}" + (f", {cores} {'core' if cores == 1 else 'cores'}." if cores else "."))
     if run.seconds:
         lines.append(f"The whole run took {units.duration(run.seconds)}.")
     return tuple(lines)
+
+
+def _beside_alone(run: Run, last: Row | None) -> list[str]:
+    """How the delivered file compares with the network quantized and not pruned, where the run measured that one."""
+    alone = next((row.measured for row in run.rows if row.role == "quantized-alone"), None)
+    if alone is None or last is None:
+        return []
+    old, new = milliseconds(alone), milliseconds(last.measured)
+    if not (0 < new < float("inf") and old < float("inf")):
+        return []
+    found = f"Against the network quantized and not pruned: {units.times(old / new)} as fast"
+    if alone.accuracy is None or last.measured.accuracy is None:
+        return [f"{found}."]
+    return [f"{found}, {units.percent(last.measured.accuracy.value)} accurate instead of {units.percent(alone.accuracy.value)}."]
 
 
 def _files(run: Run, names: Sequence[str]) -> tuple[File, ...]:

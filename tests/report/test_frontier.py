@@ -6,9 +6,9 @@ import pytest
 
 from gleanet.cli.jobs import print_run
 from gleanet.core.errors import StoreError
-from gleanet.core.records import Change, Frontier, Latency, LayerWidth, Measurement, Point, Run
+from gleanet.core.records import Change, Frontier, Latency, LayerWidth, Measurement, Point, Row, Run
 from gleanet.core.stats import wilson
-from gleanet.report import document, frontier_table, model_card, verdict
+from gleanet.report import document, frontier_table, model_card, page, verdict
 from tests.report.example import example_run
 
 
@@ -54,10 +54,10 @@ def test_the_sentence_compares_with_float_and_with_quantized_alone() -> None:
 
 def test_page_card_and_terminal_show_it(capsys: pytest.CaptureFixture[str]) -> None:
     run = frontier_run()
-    page = document(run)
-    assert page.index('id="frontier"') < page.index('id="results"')
-    assert "layer&lt;1&gt;" in page
-    assert "layer<1>" not in page
+    text = document(run)
+    assert text.index('id="frontier"') < text.index('id="results"')
+    assert "layer&lt;1&gt;" in text
+    assert "layer<1>" not in text
     assert "## Frontier" in model_card(run)
     print_run(run)
     assert verdict(run.frontier) in capsys.readouterr().out
@@ -68,6 +68,14 @@ def test_a_delivered_point_that_is_not_there_is_one_line(chosen: int) -> None:
     for show in (document, model_card):
         with pytest.raises(StoreError, match="a frontier of 3 points"):
             show(frontier_run(chosen))
+
+
+def test_a_budget_run_is_compared_with_quantized_alone() -> None:
+    run = example_run()
+    alone = Row("quantized alone", "quantized-alone", _measured(0.40, 8790))
+    beside = "Against the network quantized and not pruned: 1.2× as fast, 86.0 % accurate instead of 87.9 %."
+    assert beside in page(replace(run, rows=(*run.rows, alone))).context
+    assert beside not in page(run).context
 
 
 def test_a_run_without_a_frontier_is_shown_as_before() -> None:
