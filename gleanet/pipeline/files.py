@@ -21,6 +21,7 @@ from gleanet.core.settings import QuantizeSettings, plain
 from gleanet.data import Dataset, ImageSet, as_input, load, to_input
 from gleanet.export import Batch, Exported, Input, Layout, Output, export_onnx, reform_file
 from gleanet.measure import Candidate, compare, open_session, read_metadata
+from gleanet.measure.accuracy import answers
 from gleanet.measure.compare import side_by_side
 from gleanet.measure.interface import read_interface
 from gleanet.measure.runtimes import DEFAULT, select
@@ -32,9 +33,16 @@ from gleanet.quantize import quantize
 
 RANDOM_IMAGES = 64
 GUESSED = (
-    "does not say how pixels become its input: those of ImageNet networks were assumed, which is a guess, and the accuracy depends on it; "
-    "gleanet export FILE --mean M --std S writes it into the file."
+    "does not say how pixels become its input: of the usual normalisations the one with the best accuracy on training images is taken, "
+    "which is a guess; gleanet export FILE --mean M --std S writes it into the file."
 )
+_FORMS = (
+    Preprocess(),
+    Preprocess(mean=(0.0,) * 3, std=(1.0,) * 3),  # 0 to 1
+    Preprocess(mean=(0.5,) * 3, std=(0.5,) * 3),  # -1 to 1
+    Preprocess(range=(0.0, 255.0), mean=(0.0,) * 3, std=(1.0,) * 3),  # 0 to 255
+)
+_LOOK = 256  # labelled images on which they are compared
 
 
 def export(
@@ -171,11 +179,14 @@ def _real_images(source: Path, settings: QuantizeSettings, progress: Progress) -
     assert settings.data is not None
     data = _load(str(source), None, settings.data, progress)
     drawn = samples(data, settings.quantizing.calibration, settings.quantizing.selection, settings.seed)
-    calibration, test = (_as_input(source, part) for part in (drawn.calibration, data.test))
+    form = _likely(source, data.train)
+    calibration, test = (_as_input(source, part, form) for part in (drawn.calibration, data.test))
     parts, look = (drawn.selection, drawn.reserve), len(drawn.selection)
     return _Images(
         calibration=_split(calibration),
-        selection=(batch for part in parts if part is not None for batch in judging(part, partial(_as_input, source), look)),
+        selection=(
+            batch for part in parts if part is not None for batch in judging(part, partial(_as_input, source, preprocess=form), look)
+        ),
         test=(test, data.test.labels),
         data=data,
     )
@@ -202,11 +213,22 @@ def _split(array: Array) -> Iterator[NDArray[Any]]:
     return (array[start : start + BATCH] for start in range(0, len(array), BATCH))
 
 
-def _as_input(file: Path, images: ImageSet) -> Array:
-    """Images as an ONNX file takes them: pixels for uint8, else normalised as its metadata says, else as ImageNet networks expect."""
+def _likely(file: Path, images: ImageSet) -> Preprocess:
+    """How pixels become the input of a file: as its metadata says, else the usual form that names most of ``images`` right."""
+    if _knows_pixels(file):
+        return read_metadata(file).preprocess or Preprocess()
+    seen = images.subset(np.random.default_rng(0).permutation(len(images))[:_LOOK])
+
+    def right(form: Preprocess) -> int:
+        return int((answers([Candidate(file)], as_input(seen, form))[Candidate(file)].classes == seen.labels).sum())
+
+    return max(_FORMS, key=right)
+
+
+def _as_input(file: Path, images: ImageSet, preprocess: Preprocess) -> Array:
+    """Images as an ONNX file takes them: pixels for uint8, else normalised."""
     if open_session(file).dtype == np.uint8:
         return images.images
-    preprocess = read_metadata(file).preprocess or Preprocess()
     return as_input(images, replace(preprocess, layout="NCHW"))  # whoever runs the file turns images where it takes NHWC
 
 
@@ -239,8 +261,11 @@ def measure(
     runtimes = select(runtime)
     with tempfile.TemporaryDirectory() as folder:
         onnx = [_as_onnx(name, Path(folder) / f"{index}.onnx") for index, name in enumerate(files)]
-        test = None if data is None else _load(str(onnx[0]), None, data, progress).test
-        inputs = None if test is None else test.images if all(_knows_pixels(file) for file in onnx) else _as_input(onnx[0], test)
+        loaded = None if data is None else _load(str(onnx[0]), None, data, progress)
+        test = None if loaded is None else loaded.test
+        inputs = None if test is None else test.images
+        if loaded is not None and not all(_knows_pixels(file) for file in onnx):
+            inputs = _as_input(onnx[0], loaded.test, _likely(onnx[0], loaded.train))
         candidates = [Candidate(path, name) for path in onnx for name in runtimes]
         measured = compare(
             candidates,

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -10,7 +11,15 @@ import onnxruntime as ort
 import pytest
 
 from gleanet.cli.app import main
+from gleanet.core.records import Preprocess
+from gleanet.data import as_input, load
+from gleanet.measure import Candidate
+from gleanet.measure.accuracy import answers
+from gleanet.pipeline.files import _likely
 from tests.tiny_onnx import convnet, save
+
+
+RAW = Preprocess(range=(0.0, 255.0), mean=(0.0,) * 3, std=(1.0,) * 3)
 
 
 def outside(folder: Path) -> Path:
@@ -76,3 +85,13 @@ def test_a_file_that_the_runtime_has_optimized_is_refused(level: str, tmp_path: 
     code = main(["quantize", str(tmp_path / "optimized.onnx"), "--random-data", "--method", "u8s8", "--out", str(tmp_path / "run")])
     assert code == 2
     assert "give the file from before" in capsys.readouterr().err
+
+
+def test_the_likely_normalisation_is_found_on_labelled_images(tmp_path: Path) -> None:
+    """Labels are what an untrained file gives for numbers from 0 to 255: with them every image is right, otherwise not."""
+    model = convnet(size=16, classes=10)
+    path = save(model, tmp_path / "m.onnx")
+    data = load("digits").train
+    large = as_input(data, RAW)
+    wanted = answers([Candidate(path)], large)[Candidate(path)].classes
+    assert _likely(path, replace(data, labels=wanted)) == RAW
