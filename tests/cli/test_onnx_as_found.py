@@ -18,7 +18,6 @@ from gleanet.measure.accuracy import answers
 from gleanet.pipeline.files import _likely
 from tests.tiny_onnx import convnet, save
 
-
 RAW = Preprocess(range=(0.0, 255.0), mean=(0.0,) * 3, std=(1.0,) * 3)
 
 
