@@ -1,24 +1,23 @@
 """A network as a graph: the one place that talks to ``torch.fx``."""
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
 from gleanet.core.errors import ModelError
-from gleanet.nn.activations import is_activation
-from gleanet.nn.dry import is_plain, shapes_only
+from gleanet.nn.blame import explain
+from gleanet.nn.dry import shapes_only
 from gleanet.nn.narrow import BATCH_NORMS
+from gleanet.nn.sizing import SizeTracer
+from gleanet.nn.usable import usable
 
 ATTENTION = (nn.MultiheadAttention, nn.TransformerEncoderLayer, nn.TransformerDecoderLayer, nn.Transformer)
 ATTENTION_CALLS = ("scaled_dot_product_attention", "multi_head_attention_forward")
 PRODUCTS = ("matmul", "bmm", "einsum", "baddbmm")
-_TORCH, _HERE = str(Path(torch.__file__).parent), __file__
 
 
 @contextmanager
@@ -35,26 +34,6 @@ def evaluating(*networks: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
-class _Tracer(fx.Tracer):
-    """Layers of torch and of ours stay whole; a user's own modules are followed inside, except those named ``opaque``."""
-
-    def __init__(self, opaque: set[str]) -> None:
-        super().__init__()
-        self.opaque = opaque
-        self.failed: str | None = None
-
-    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return module_qualified_name in self.opaque or is_activation(m) or is_plain(m) or super().is_leaf_module(m, module_qualified_name)
-
-    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        try:
-            return super().call_module(m, forward, args, kwargs)
-        except Exception:
-            if self.failed is None and not any(True for _ in m.children()):
-                self.failed = self.path_of_module(m)
-            raise
-
-
 def trace(model: nn.Module, example_input: torch.Tensor) -> fx.GraphModule:
     """Trace ``model`` and note the shape of every value in ``node.meta["tensor_meta"]``; one image of the example is enough.
 
@@ -66,28 +45,43 @@ def trace(model: nn.Module, example_input: torch.Tensor) -> fx.GraphModule:
         ModelError: attention (channels of heads cannot be told from code), control flow that ``torch.fx`` cannot follow, or an
             input that the network does not accept.
     """
+    model = usable(model)
     for path, module in model.named_modules():
         if isinstance(module, ATTENTION):
             raise ModelError(f"{path or 'the network'} is {type(module).__name__}: {_NO_ATTENTION}", slug="model-trace")
-    with evaluating(model):
+    with evaluating(model), _attributes_kept(model):
         try:
-            traced = fx.GraphModule(model, _graph(model))
+            traced = fx.GraphModule(model, _graph(model, example_input[:1]))
+        except ModelError:
+            raise
         except Exception as error:  # fx and user code raise anything here; the user needs the sentence, not the family
             why = "torch.fx cannot follow code whose course, or whose new tensors' sizes, depend on the input"
-            raise ModelError(f"cannot trace {_explain(model, error)} ({why})", slug="model-trace") from error
+            raise ModelError(f"cannot trace {explain(model, error)} ({why})", slug="model-trace") from error
         _refuse_attention(traced)
         try:
             with shapes_only(model):
                 ShapeProp(traced).propagate(example_input[:1])
         except Exception as error:  # as above
-            raise ModelError(f"cannot run {_explain(model, error)} (the example input is {list(example_input.shape)})") from error
+            raise ModelError(f"cannot run {explain(model, error)} (the example input is {list(example_input.shape)})") from error
     return traced
 
 
 _NO_ATTENTION = "gleanet prunes convolutional networks and refuses attention, whose heads it cannot tell from code"
 
 
-def _graph(model: nn.Module) -> fx.Graph:
+@contextmanager
+def _attributes_kept(model: nn.Module) -> Iterator[None]:
+    """Afterwards no module holds what its forward method noted on it in the meantime: stand-ins for tensors, or blank outputs."""
+    before = [(module, dict(module.__dict__)) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, attributes in before:
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
+
+
+def _graph(model: nn.Module, example: Tensor) -> fx.Graph:
     """Trace; a module of the user's own that cannot be followed inside, and holds no other modules, is then kept whole."""
     optional = {
         name: parameter.default
@@ -96,7 +90,7 @@ def _graph(model: nn.Module) -> fx.Graph:
     }
     opaque: set[str] = set()
     while True:
-        tracer = _Tracer(opaque)
+        tracer = SizeTracer(example, opaque)
         try:
             return tracer.trace(model, concrete_args=optional)
         except Exception:
@@ -148,16 +142,3 @@ def batch_norms_behind(traced: fx.GraphModule) -> dict[str, str]:
             if isinstance(norm, BATCH_NORMS) and norm.running_mean is not None and counts[path] == 1:
                 result[str(node.target)] = path
     return result
-
-
-def _explain(model: nn.Module, error: BaseException) -> str:
-    """One line: what failed and the line of the user's own code nearest to it."""
-    place = ""
-    traceback = error.__traceback__
-    while traceback is not None:
-        file = traceback.tb_frame.f_code.co_filename
-        if not file.startswith((_TORCH, _HERE, "<")):
-            place = f" at {file}:{traceback.tb_lineno}"
-        traceback = traceback.tb_next
-    first_line = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".;")
-    return f"{type(model).__name__}{place}: {first_line}"

@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 
 from gleanet.nn.activations import is_activation
 from gleanet.nn.beamish import BeaMish
+from gleanet.nn.sizing import DECIDES
 from gleanet.prune.calls import follow_call
 from gleanet.prune.labels import Labels, distinct, per_channel, varies
 from gleanet.prune.layers import CONVS, NORMS, TRANSPOSED, group_count, is_depthwise, widths
@@ -65,6 +66,8 @@ def follow(traced: fx.GraphModule) -> Labels:
                 labels.fix(tensor, "it is the network's output")
         else:
             values[node] = follow_call(labels, counts, node, args, kwargs)
+        if node.meta.get(DECIDES) and node in counts.numbers:
+            labels.fix(counts.numbers[node], "the code decides by its number of channels")
     return labels
 
 
