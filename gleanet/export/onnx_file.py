@@ -5,7 +5,6 @@ exporter's own translations are written for it, so nothing is converted; it has 
 every ONNX Runtime since 1.14 and onnxruntime-web read it.
 """
 
-import copy
 import json
 import logging
 import math
@@ -33,6 +32,7 @@ from gleanet.export.tidy import tidy
 from gleanet.measure.accuracy import normalise
 from gleanet.measure.activations import rewrite_activations
 from gleanet.nn import architecture_of, has_architecture
+from gleanet.nn.usable import clone, usable
 
 OPSET = 18
 IR_VERSION = 8  # the one that came with opset 18: nothing newer is used, so older runtimes can read the file
@@ -83,6 +83,7 @@ def export_onnx(
         SettingsError: uint8 input without a way to normalise, or check images of the wrong type or shape.
         StoreError: the file cannot be written.
     """
+    model = usable(model)
     record = architecture_of(model) if has_architecture(model) else None
     preprocess = preprocess if preprocess is not None or record is None else record.preprocess
     names = tuple(classes) or (record.classes if record is not None else ())
@@ -92,7 +93,7 @@ def export_onnx(
         raise SettingsError(f"activations must be fast or plain, got {activations!r}")
     if input == "uint8" and preprocess is None:
         raise SettingsError("uint8 input needs the normalisation: give preprocess=Preprocess(mean=..., std=...)")
-    reference = copy.deepcopy(model).cpu().float().eval()
+    reference = clone(model).cpu().float().eval()
     example = example_input.detach().cpu().float()
     images = _check_images(example, preprocess, input, check)
     proto = _to_onnx(reference, example)

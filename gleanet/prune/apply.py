@@ -3,7 +3,6 @@
 Law (DESIGN 5.2): where the removed channels' outputs are constant, the network before and after gives the same logits.
 """
 
-import copy
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import replace
@@ -16,6 +15,7 @@ from gleanet.core.errors import ModelError, SettingsError
 from gleanet.nn.architecture import architecture_of, has_architecture, set_architecture
 from gleanet.nn.dry import shapes_only
 from gleanet.nn.trace import batch_norms_behind, evaluating
+from gleanet.nn.usable import clone, usable
 from gleanet.prune.groups import Group, Grouping, find_groups
 from gleanet.prune.layers import CONVS, NORMS, SCALING, TRANSPOSED, filters, narrow, weight_of
 from gleanet.prune.plan import Plan
@@ -32,8 +32,9 @@ def zero(model: nn.Module, plan: Plan, *, grouping: Grouping | None = None) -> n
     Raises:
         SettingsError: the plan is not for this network.
     """
+    model = usable(model)
     grouping = grouping_for(model, plan, grouping)
-    result = copy.deepcopy(model)
+    result = clone(model)
     for group, drop in _drops(plan, grouping):
         zero_channels(result, group, drop)
     return result
@@ -82,8 +83,9 @@ def apply(model: nn.Module, plan: Plan, *, grouping: Grouping | None = None) -> 
         SettingsError: the plan is not for this network.
         ModelError: the smaller network does not run (its code counts channels by itself).
     """
+    model = usable(model)
     grouping = grouping_for(model, plan, grouping)
-    result = copy.deepcopy(model)
+    result = clone(model)
     drops = _drops(plan, grouping)
     _fold_constants(result, plan, grouping, drops)
     losses: dict[tuple[str, str], set[int]] = defaultdict(set)

@@ -1,6 +1,5 @@
 """One-shot pruning: plan, remove, recycle, in one call."""
 
-import copy
 from collections.abc import Iterable
 from typing import Literal, get_args
 
@@ -10,6 +9,7 @@ from torch import nn
 from gleanet.core.errors import SettingsError
 from gleanet.core.progress import SILENT, Progress
 from gleanet.core.records import LatencyTable
+from gleanet.nn.usable import clone, usable
 from gleanet.prune.allocate import Allocation
 from gleanet.prune.apply import apply, grouping_for
 from gleanet.prune.collect import recycle_weights
@@ -60,6 +60,7 @@ def prune(
         BudgetError, ModelError, SettingsError: see :func:`gleanet.prune.plan.plan`.
     """
     _check(recycle, calibration)
+    model = usable(model)
     grouping = find_groups(model, example_input, residual=residual)
     batches = None if calibration is None else labelled_batches(calibration, grouping)
     chosen = make_plan(
@@ -97,10 +98,10 @@ def carry_out(
     how = recycle or _best_measured(plan, calibration)
     grouping = grouping_for(model, plan, grouping)
     if how == "weights":
-        model = copy.deepcopy(model)
+        model = clone(model)
         recycle_weights(model, plan, grouping)
     elif how == "similarity":
-        model = copy.deepcopy(model)
+        model = clone(model)
         recycle_similarity(model, plan, grouping)
     small = apply(model, plan, grouping=grouping)
     if how == "features":
